@@ -1,0 +1,385 @@
+"""The run store: one SQLite file per workspace, and the truth about every run in it.
+
+Records, in order, what was asked of the optimizer and what it was told, every evaluation with its
+per-example outcomes, and the software versions of every session. Every method is one transaction:
+kill the process at any moment and the file holds everything up to the last finished call. Refuses to
+know what an optimizer, a model or a task is.
+
+    >>> store = Store(":memory:")
+    >>> run = store.create_run("demo", "name: demo")
+    >>> store.append(run, "ask", {"ids": [0]})
+    >>> [event.kind for event in store.events(run)]
+    ['ask']
+"""
+
+import json
+import secrets
+import sqlite3
+import threading
+import time
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from studio.errors import StudioError
+from studio.runs.migrations import STEPS
+from studio.workspace import workspace
+
+QUEUED, RUNNING, STOPPED, FINISHED, FAILED = "queued", "running", "stopped", "finished", "failed"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A row of the runs table; ``recipe`` is YAML, ``created`` seconds since the epoch."""
+
+    id: str
+    name: str
+    recipe: str
+    created: float
+    status: str
+    stop: bool
+    message: str
+    version: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Event:
+    """One entry of a run's log."""
+
+    seq: int
+    at: float
+    kind: str
+    payload: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A genome (float64 [d]) and its score on the search's examples (None while pending)."""
+
+    id: int
+    stage: str
+    generation: int
+    genome: np.ndarray
+    score: float | None
+    tokens: int
+    seconds: float
+    broken: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a model answered to one example: ``score`` in [0, 1], the task's ``details``."""
+
+    example: str
+    score: float
+    response: str
+    details: dict[str, Any]
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A model's score on one split of one task; ``subject`` is 'candidate:N' or 'model:NAME'."""
+
+    subject: str
+    task: str
+    split: str
+    score: float
+    tokens: int
+    seconds: float
+    broken: str
+    outcomes: tuple[Outcome, ...]
+
+
+class Store:
+    """The runs of one workspace. Safe to use from several threads and processes at once.
+
+    Args:
+        path: the SQLite file, created if absent; by default ``runs.sqlite`` of the workspace.
+
+    Raises:
+        StudioError: the file cannot be opened, is no run store, or is from a newer Studio.
+    """
+
+    def __init__(self, path: str | Path | None = None):
+        self.path = str(path or workspace() / "runs.sqlite")
+        self._lock = threading.RLock()
+        try:
+            self._db = sqlite3.connect(
+                self.path, timeout=30, isolation_level=None, check_same_thread=False
+            )
+            self._db.row_factory = sqlite3.Row
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            self._db.execute("PRAGMA foreign_keys=ON")
+            self._migrate()
+        except sqlite3.Error as error:
+            raise StudioError(
+                f"The run store {self.path} cannot be opened ({error}); check that the folder is "
+                "writable, or set STUDIO_WORKSPACE to another."
+            ) from error
+
+    def _migrate(self) -> None:
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version > len(STEPS):
+            raise StudioError(
+                f"The run store {self.path} was written by a newer EvoLLM Studio; update this one."
+            )
+        for number in range(version, len(STEPS)):
+            # A second process may have migrated meanwhile: the version is read again under the lock.
+            script = f"{STEPS[number]}; PRAGMA user_version = {number + 1};"
+            with self._transaction() as db:
+                if db.execute("PRAGMA user_version").fetchone()[0] == number:
+                    for statement in _statements(script):
+                        db.execute(statement)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """One transaction, all or nothing; a full disk becomes a sentence."""
+        with self._lock:
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                try:
+                    yield self._db
+                    self._db.execute("COMMIT")
+                except BaseException:
+                    if self._db.in_transaction:
+                        self._db.execute("ROLLBACK")
+                    raise
+            except sqlite3.OperationalError as error:
+                raise StudioError(
+                    f"The run store {self.path} cannot be written ({error}); free some disk space "
+                    "or check its permissions, then resume: what was recorded is safe."
+                ) from error
+
+    def _rows(self, query: str, *values: Any) -> list[sqlite3.Row]:
+        with self._lock:
+            return self._db.execute(query, values).fetchall()
+
+    def close(self) -> None:
+        """Close the connection; the store is not usable after."""
+        with self._lock:
+            self._db.close()
+
+    # ── runs ──────────────────────────────────────────────────────────────────────────────────
+
+    def create_run(self, name: str, recipe: str) -> str:
+        """Record a new queued run of a recipe (YAML); returns its id (8 hex digits)."""
+        run = secrets.token_hex(4)
+        with self._transaction() as db:
+            db.execute(
+                "INSERT INTO runs (id, name, recipe, created, status) VALUES (?, ?, ?, ?, ?)",
+                (run, name, recipe, time.time(), QUEUED),
+            )
+        return run
+
+    def runs(self) -> list[Run]:
+        """All runs, newest first."""
+        return [_run(row) for row in self._rows("SELECT * FROM runs ORDER BY created DESC, id")]
+
+    def run(self, run: str) -> Run:
+        """One run by its id or an unambiguous beginning of it; 'last' is the newest.
+
+        Raises:
+            StudioError: there is no such run, or the beginning fits several.
+        """
+        if run == "last":
+            rows = self._rows("SELECT * FROM runs ORDER BY created DESC LIMIT 1")
+        else:
+            rows = self._rows(
+                "SELECT * FROM runs WHERE substr(id, 1, length(?)) = ? AND ? <> ''", run, run, run
+            )
+        if len(rows) == 1:
+            return _run(rows[0])
+        if not rows:
+            raise StudioError(f"There is no run '{run}'; `python -m studio runs` lists them.")
+        raise StudioError(f"'{run}' begins the id of {len(rows)} runs; give more of the id.")
+
+    def delete_run(self, run: str) -> None:
+        """Forget a run and everything recorded of it."""
+        with self._transaction() as db:
+            db.execute("DELETE FROM runs WHERE id = ?", (run,))
+
+    def set_status(self, run: str, status: str, message: str = "") -> None:
+        """Where the run stands; starting it again clears an earlier wish to stop."""
+        with self._transaction() as db:
+            db.execute(
+                "UPDATE runs SET status = ?, message = ?, version = version + 1, "
+                "stop = CASE WHEN ? = 'running' THEN 0 ELSE stop END WHERE id = ?",
+                (status, message, status, run),
+            )
+
+    def request_stop(self, run: str) -> None:
+        """Ask whoever works on the run to stop after the candidate in flight."""
+        with self._transaction() as db:
+            db.execute("UPDATE runs SET stop = 1, version = version + 1 WHERE id = ?", (run,))
+
+    def add_seconds(self, run: str, seconds: float) -> None:
+        """Add working time to the run's total."""
+        with self._transaction() as db:
+            db.execute("UPDATE runs SET seconds = seconds + ? WHERE id = ?", (seconds, run))
+
+    def import_runs(self, path: str | Path) -> list[str]:
+        """Copy the runs of another store that this one does not hold; returns their ids."""
+        other = Store(path)
+        try:
+            new = [run.id for run in other.runs() if not self._rows(
+                "SELECT 1 FROM runs WHERE id = ?", run.id)]
+            with self._transaction() as db:
+                for table, key in _TABLES.items():
+                    for run in new:
+                        for row in other._rows(f"SELECT * FROM {table} WHERE {key} = ?", run):
+                            marks = ", ".join("?" * len(row))
+                            db.execute(f"INSERT INTO {table} VALUES ({marks})", tuple(row))
+            return new
+        finally:
+            other.close()
+
+    # ── the log ───────────────────────────────────────────────────────────────────────────────
+
+    def append(self, run: str, kind: str, payload: dict[str, Any]) -> None:
+        """Add an event to the run's log."""
+        with self._transaction() as db:
+            _append(db, run, kind, payload)
+
+    def events(self, run: str) -> list[Event]:
+        """The run's log, in order."""
+        rows = self._rows("SELECT * FROM events WHERE run = ? ORDER BY seq", run)
+        return [Event(row["seq"], row["at"], row["kind"], json.loads(row["payload"])) for row in rows]
+
+    def record_ask(
+        self, run: str, stage: str, generation: int, asked: Sequence[tuple[int, np.ndarray]]
+    ) -> None:
+        """Record that the optimizer proposed these candidates: (id, genome float64 [d])."""
+        with self._transaction() as db:
+            _append(db, run, "ask", {"stage": stage, "ids": [number for number, _ in asked]})
+            db.executemany(
+                "INSERT INTO candidates VALUES (?, ?, ?, ?, ?)",
+                [
+                    (run, number, stage, generation, np.asarray(genome, "<f8").tobytes())
+                    for number, genome in asked
+                ],
+            )
+
+    def record_tell(self, run: str, stage: str, told: dict[int, float]) -> None:
+        """Record exactly what the optimizer is told, in the order of the mapping."""
+        payload = {"stage": stage, "told": [[number, float(v).hex()] for number, v in told.items()]}
+        self.append(run, "tell", payload)
+
+    # ── evaluations ───────────────────────────────────────────────────────────────────────────
+
+    def record_evaluation(self, run: str, evaluation: Evaluation) -> None:
+        """Record a model's outcomes on a split; a second one of the same replaces the first."""
+        outcomes = [[o.example, o.score, o.response, o.details, o.tokens] for o in evaluation.outcomes]
+        packed = zlib.compress(json.dumps(outcomes, ensure_ascii=False).encode())
+        e = evaluation
+        with self._transaction() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO evaluations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (run, e.subject, e.task, e.split, time.time(), e.score, len(e.outcomes), e.tokens,
+                 e.seconds, e.broken, packed),
+            )
+            db.execute("UPDATE runs SET version = version + 1 WHERE id = ?", (run,))
+
+    def evaluation(self, run: str, subject: str, task: str, split: str) -> Evaluation | None:
+        """A recorded evaluation with its outcomes, or None."""
+        rows = self._rows(
+            "SELECT * FROM evaluations WHERE run = ? AND subject = ? AND task = ? AND split = ?",
+            run, subject, task, split,
+        )
+        return _evaluation(rows[0]) if rows else None
+
+    def evaluations(self, run: str, split: str | None = None) -> list[Evaluation]:
+        """Evaluations of the run's whole models and reported candidates, oldest first.
+
+        Those of the search itself (candidates on dev) are left out: see :meth:`candidates`.
+        """
+        rows = self._rows(
+            "SELECT * FROM evaluations WHERE run = ? AND (? IS NULL OR split = ?) "
+            "AND NOT (split = 'dev' AND subject LIKE 'candidate:%') ORDER BY at",
+            run, split, split,
+        )
+        return [_evaluation(row) for row in rows]
+
+    def candidates(self, run: str, stage: str | None = None) -> list[Candidate]:
+        """All candidates in the order asked, with their dev scores."""
+        rows = self._rows(
+            "SELECT c.*, e.score, e.tokens, e.seconds, e.broken FROM candidates c "
+            "LEFT JOIN evaluations e ON e.run = c.run AND e.subject = 'candidate:' || c.id "
+            "AND e.split = 'dev' WHERE c.run = ? AND (? IS NULL OR c.stage = ?) ORDER BY c.id",
+            run, stage, stage,
+        )
+        return [_candidate(row) for row in rows]
+
+    def candidate(self, run: str, number: int) -> Candidate:
+        """One candidate; raises StudioError if the run has none of that number."""
+        for candidate in self.candidates(run):
+            if candidate.id == number:
+                return candidate
+        raise StudioError(f"Run {run} has no candidate {number}; `python -m studio show {run}`.")
+
+    def best(self, run: str, stage: str | None = None) -> Candidate | None:
+        """The best scored candidate, the earliest of equals; None before the first score."""
+        scored = [c for c in self.candidates(run, stage) if c.score is not None]
+        return max(scored, key=lambda c: (c.score, -c.id), default=None)
+
+
+_TABLES = {"runs": "id", "events": "run", "candidates": "run", "evaluations": "run"}
+
+
+def _statements(script: str) -> Iterator[str]:
+    """The statements of a script: sqlite3's executescript would commit, and break atomicity."""
+    statement = ""
+    for piece in script.split(";"):
+        statement += piece
+        if sqlite3.complete_statement(statement + ";"):
+            if statement.strip():
+                yield statement
+            statement = ""
+        else:
+            statement += ";"
+
+
+def _append(db: sqlite3.Connection, run: str, kind: str, payload: dict[str, Any]) -> None:
+    db.execute(
+        "INSERT INTO events SELECT ?, coalesce(max(seq), -1) + 1, ?, ?, ? FROM events WHERE run = ?",
+        (run, time.time(), kind, json.dumps(payload), run),
+    )
+    db.execute("UPDATE runs SET version = version + 1 WHERE id = ?", (run,))
+
+
+def _run(row: sqlite3.Row) -> Run:
+    return Run(**{**dict(row), "stop": bool(row["stop"])})
+
+
+def _candidate(row: sqlite3.Row) -> Candidate:
+    return Candidate(
+        id=row["id"],
+        stage=row["stage"],
+        generation=row["generation"],
+        genome=np.frombuffer(row["genome"], "<f8").astype(np.float64),
+        score=row["score"],
+        tokens=row["tokens"] or 0,
+        seconds=row["seconds"] or 0.0,
+        broken=row["broken"] or "",
+    )
+
+
+def _evaluation(row: sqlite3.Row) -> Evaluation:
+    outcomes = tuple(Outcome(*item) for item in json.loads(zlib.decompress(row["outcomes"])))
+    return Evaluation(
+        subject=row["subject"],
+        task=row["task"],
+        split=row["split"],
+        score=row["score"],
+        tokens=row["tokens"],
+        seconds=row["seconds"],
+        broken=row["broken"],
+        outcomes=outcomes,
+    )
