@@ -87,6 +87,7 @@ class Recipe(_Section):
     budget: Budget = Budget()
     report: list[Objective] = []
     precision: Literal["fp32", "bf16"] = "fp32"
+    batch_size: int = Field(default=128, ge=1, le=4096)
     seed: int = Field(default=0, ge=0, le=2**32 - 1)
 
     @model_validator(mode="after")

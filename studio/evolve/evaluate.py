@@ -1,0 +1,95 @@
+"""A resident model and a task's examples in, outcomes out.
+
+Knows how to ask (prompt, generate) and whom to ask for the score. Refuses to know how an answer is
+judged (the task does) and what the score is for (the loop does).
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from studio.evolve.generate import BrokenModel, Response, chat_prompt, generate
+from studio.runs.store import Evaluation, Outcome
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from studio.tasks.base import Example, Task
+
+
+def prompts_for(
+    tokenizer: "PreTrainedTokenizerBase", task: "Task", examples: Sequence["Example"]
+) -> list[str]:
+    """Each example's prompt, wrapped in the model's chat template where it has one."""
+    if not tokenizer.chat_template:
+        return [task.prompt(example, chat=False) for example in examples]
+    return [
+        chat_prompt(tokenizer, [{"role": "user", "content": task.prompt(example, chat=True)}])
+        for example in examples
+    ]
+
+
+def evaluate(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    task: "Task",
+    examples: Sequence["Example"],
+    *,
+    subject: str,
+    split: str,
+    batch_size: int,
+    on_halving: Callable[[int], None] = lambda size: None,
+) -> Evaluation:
+    """Score a model on examples of a task.
+
+    A model whose logits are not finite is a recorded zero, not an error. When a batch does not fit
+    the accelerator's memory the batch size is halved and the examples are answered again.
+
+    Args:
+        subject: whom the evaluation is recorded for, such as 'candidate:12'.
+        split: the label it is recorded under.
+        on_halving: told every new batch size.
+
+    Raises:
+        torch.OutOfMemoryError: not even one example fits.
+    """
+    start = time.perf_counter()
+    prompts = prompts_for(tokenizer, task, examples)
+    broken = ""
+    while True:
+        try:
+            responses = generate(
+                model,
+                tokenizer,
+                prompts,
+                max_new_tokens=task.max_new_tokens,
+                batch_size=batch_size,
+            )
+        except BrokenModel as error:
+            broken, responses = str(error), [Response("", 0)] * len(prompts)
+        except torch.OutOfMemoryError:
+            if batch_size == 1:
+                raise
+            batch_size //= 2
+            torch.cuda.empty_cache()
+            on_halving(batch_size)
+            continue
+        break
+    outcomes = []
+    for example, response in zip(examples, responses, strict=True):
+        score = task.score(example, response.text)
+        outcomes.append(
+            Outcome(example.id, score.value, response.text, score.details, response.tokens)
+        )
+    return Evaluation(
+        subject=subject,
+        task=task.name,
+        split=split,
+        score=0.0 if broken else sum(o.score for o in outcomes) / len(outcomes),
+        tokens=sum(o.tokens for o in outcomes),
+        seconds=time.perf_counter() - start,
+        broken=broken,
+        outcomes=tuple(outcomes),
+    )

@@ -1,0 +1,129 @@
+"""Greedy decoding of many prompts with a resident model.
+
+Knows token ids, batches and the KV cache. Refuses to know tasks, scores and where the model's weights
+came from. Batches are laid out by prompt length alone, so the same prompts always share the same
+batches: a response does not depend on which candidate was scored before.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+class BrokenModel(Exception):
+    """The model's logits are not finite: it cannot say anything."""
+
+
+@dataclass(frozen=True)
+class Response:
+    """Generated text without special tokens, and how many tokens it took (end of turn included)."""
+
+    text: str
+    tokens: int
+
+
+def chat_prompt(tokenizer: "PreTrainedTokenizerBase", messages: list[dict[str, str]]) -> str:
+    """The conversation as the model was trained to read it, ending where the answer begins."""
+    if tokenizer.chat_template:
+        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    return "\n\n".join(message["content"] for message in messages) + "\n"
+
+
+def stop_ids(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> list[int]:
+    """Token ids that end a turn: the generation config's, and the tokenizer's end of sequence."""
+    ids = model.generation_config.eos_token_id
+    ids = ids if isinstance(ids, list) else [ids]
+    return sorted({i for i in [*ids, tokenizer.eos_token_id] if i is not None})
+
+
+@torch.inference_mode()
+def generate(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    prompts: Sequence[str],
+    *,
+    max_new_tokens: int,
+    batch_size: int,
+) -> list[Response]:
+    """Answer every prompt greedily.
+
+    Args:
+        prompts: whole prompts, special tokens written out.
+        max_new_tokens: an answer still unfinished then is cut off.
+        batch_size: prompts decoded together; memory grows with it, answers do not depend on it but
+            for ties of the argmax under rounding.
+
+    Returns:
+        One response per prompt, in the prompts' order.
+
+    Raises:
+        BrokenModel: a logit is NaN or infinite.
+        torch.OutOfMemoryError: the batch does not fit the accelerator.
+    """
+    encoded = [tokenizer(prompt, add_special_tokens=False)["input_ids"] for prompt in prompts]
+    bos = tokenizer.bos_token_id
+    if bos is not None and not tokenizer.chat_template:
+        encoded = [ids if ids[:1] == [bos] else [bos, *ids] for ids in encoded]
+    order = sorted(range(len(encoded)), key=lambda i: (len(encoded[i]), i))
+    stops = torch.tensor(stop_ids(model, tokenizer), device=model.device)
+    tokens: dict[int, list[int]] = {}
+    for start in range(0, len(order), batch_size):
+        batch = order[start : start + batch_size]
+        tokens.update(
+            zip(
+                batch,
+                _decode(model, [encoded[i] for i in batch], stops, max_new_tokens),
+                strict=True,
+            )
+        )
+    return [
+        Response(tokenizer.decode(tokens[i], skip_special_tokens=True).strip(), len(tokens[i]))
+        for i in range(len(encoded))
+    ]
+
+
+def _decode(
+    model: "PreTrainedModel", batch: list[list[int]], stops: torch.Tensor, max_new_tokens: int
+) -> list[list[int]]:
+    """Greedy continuation of a left-padded batch; finished sequences leave it."""
+    from transformers import DynamicCache
+
+    width = max(map(len, batch))
+    ids = torch.zeros(len(batch), width, dtype=torch.long)
+    mask = torch.zeros(len(batch), width + max_new_tokens, dtype=torch.long)
+    for row, prompt in enumerate(batch):
+        ids[row, width - len(prompt) :] = torch.tensor(prompt)
+        mask[row, width - len(prompt) :] = 1
+    ids, mask = ids.to(model.device), mask.to(model.device)
+    positions = (mask[:, :width].cumsum(1) - 1).clamp(min=0)
+    cache = DynamicCache(config=model.config)
+    alive = torch.arange(len(batch), device=model.device)  # rows of `batch` still being decoded
+    answers: list[list[int]] = [[] for _ in batch]
+    for step in range(max_new_tokens):
+        logits = model(
+            input_ids=ids,
+            attention_mask=mask[:, : width + step],
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits[:, -1]
+        value, chosen = logits.max(-1)
+        if not value.isfinite().all():
+            raise BrokenModel("the model's logits are not finite")
+        for row, token in zip(alive.tolist(), chosen.tolist(), strict=True):
+            answers[row].append(token)
+        going = ~torch.isin(chosen, stops)
+        if not going.any():
+            break
+        ids, positions = chosen[:, None], positions[:, -1:] + 1
+        if not going.all():
+            keep = going.nonzero()[:, 0]
+            alive, ids, positions, mask = alive[keep], ids[keep], positions[keep], mask[keep]
+            cache.batch_select_indices(keep)
+    return answers
