@@ -94,9 +94,9 @@ def _unknown(name: str) -> str:
         return f"The folder {name[:300]} does not exist; check the path."
     known = bundled()
     close = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {close[0]}? " if close else ""
+    hint = f" (did you mean {close[0]}?)" if close else ""
     return (
-        f"There is no model {name[:120]!r}; {hint}Write a bundled name ({', '.join(known)}), a "
+        f"There is no model {name[:120]!r}{hint}; write a bundled name ({', '.join(known)}), a "
         "folder, or a hub id such as owner/name."
     )
 
