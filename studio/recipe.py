@@ -56,6 +56,7 @@ class Search(_Section):
     optimizer: Literal["cma", "random"] = "cma"
     population: int = Field(default=16, ge=4, le=1000)
     sigma: float = Field(default=0.2, gt=0, le=1)
+    finalists: int = Field(default=5, ge=1, le=100)
     random_baseline: bool = True
 
 

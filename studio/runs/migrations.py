@@ -22,7 +22,7 @@ STEPS: list[str] = [
         run      TEXT NOT NULL REFERENCES runs ON DELETE CASCADE,
         seq      INTEGER NOT NULL,
         at       REAL NOT NULL,
-        kind     TEXT NOT NULL,             -- session | stage | ask | tell | halving
+        kind     TEXT NOT NULL,             -- session|ask|tell|favorite|winner|halving
         payload  TEXT NOT NULL,             -- JSON; floats as float.hex, so exact
         PRIMARY KEY (run, seq)
     ) WITHOUT ROWID;
@@ -38,7 +38,7 @@ STEPS: list[str] = [
         run      TEXT NOT NULL REFERENCES runs ON DELETE CASCADE,
         subject  TEXT NOT NULL,             -- 'candidate:12' | 'model:bonsai-ja'
         task     TEXT NOT NULL,
-        split    TEXT NOT NULL,             -- dev | test
+        split    TEXT NOT NULL,             -- dev | selection | test
         at       REAL NOT NULL,
         score    REAL NOT NULL,             -- mean over the examples
         examples INTEGER NOT NULL,

@@ -254,11 +254,19 @@ class Store:
         return [Event(row["seq"], row["at"], row["kind"], json.loads(row["payload"])) for row in rows]
 
     def record_ask(
-        self, run: str, stage: str, generation: int, asked: Sequence[tuple[int, np.ndarray]]
+        self,
+        run: str,
+        stage: str,
+        generation: int,
+        asked: Sequence[tuple[int, np.ndarray]],
+        kind: str = "ask",
     ) -> None:
-        """Record that the optimizer proposed these candidates: (id, genome float64 [d])."""
+        """Record that the optimizer proposed these candidates: (id, genome float64 [d]).
+
+        ``kind`` is 'ask', or 'favorite' for the optimizer's favourite, which it was not asked for.
+        """
         with self._transaction() as db:
-            _append(db, run, "ask", {"stage": stage, "ids": [number for number, _ in asked]})
+            _append(db, run, kind, {"stage": stage, "ids": [number for number, _ in asked]})
             db.executemany(
                 "INSERT INTO candidates VALUES (?, ?, ?, ?, ?)",
                 [
@@ -325,7 +333,14 @@ class Store:
         raise StudioError(f"Run {run} has no candidate {number}; `python -m studio show {run}`.")
 
     def best(self, run: str, stage: str | None = None) -> Candidate | None:
-        """The best scored candidate, the earliest of equals; None before the first score."""
+        """The candidate a run (or one of its stages) reports; None before the first score.
+
+        Once the finalists were compared on the whole dev split, the winner of that; until then the
+        highest score, the earliest of equals.
+        """
+        for event in self.events(run):
+            if event.kind == "winner" and stage in (None, event.payload["stage"]):
+                return self.candidate(run, event.payload["id"])
         scored = [c for c in self.candidates(run, stage) if c.score is not None]
         return max(scored, key=lambda c: (c.score, -c.id), default=None)
 

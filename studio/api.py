@@ -1,0 +1,394 @@
+"""The steps a user takes, one function each: what the terminal, the page and notebooks all call.
+
+    >>> from studio import api
+    >>> run = api.evolve("recipes/quick.yaml")          # doctest: +SKIP
+    >>> api.export(run, "my-model")                     # doctest: +SKIP
+
+Knows how the rooms fit together. Refuses to know how anything is shown, and adds nothing a room
+could do itself. ``store`` is always the workspace's own when left out.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from studio.errors import StudioError
+from studio.recipe import Recipe
+from studio.runs import Evaluation, Progress, Store, curve, progress
+from studio.runs.lock import is_held
+from studio.runs.store import FINISHED
+from studio.workspace import ASSETS, workspace
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from studio.merge.parameter_space import ParameterSpace
+
+__all__ = [
+    "curve", "delete", "evaluate", "evolve", "export", "merge", "models", "open_store", "progress",
+    "report", "restart", "resume", "scores_of", "start", "stop", "strip", "subject",
+]  # fmt: skip
+
+SAMPLE_RUN = ASSETS / "sample-run.sqlite"
+OnProgress = Callable[[Progress], None]
+
+
+def open_store() -> Store:
+    """The workspace's store, with the bundled finished sample run in it."""
+    store = Store()
+    if SAMPLE_RUN.is_file():
+        store.import_runs(SAMPLE_RUN)
+    return store
+
+
+def models() -> list[dict[str, Any]]:
+    """A card of every bundled model: see :func:`studio.models.describe`."""
+    from studio.models import bundled, describe
+
+    return [describe(name) for name in bundled()]
+
+
+# ── runs ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def create(recipe: Recipe | str | Path, store: Store | None = None) -> str:
+    """Record a queued run of a recipe whose models and tasks were checked; returns its id."""
+    recipe = _recipe(recipe)
+    recipe.build_space()
+    for task in recipe.build_tasks():
+        task.examples("test")
+    return (store or Store()).create_run(recipe.name, recipe.to_yaml())
+
+
+def evolve(
+    recipe: Recipe | str | Path, store: Store | None = None, on_progress: OnProgress | None = None
+) -> str:
+    """Run a recipe from start to report in this process; returns the run's id.
+
+    Raises:
+        StudioError: a recipe, model or task is not usable.
+    """
+    store = store or Store()
+    return resume(create(recipe, store), store, on_progress)
+
+
+def resume(run: str, store: Store | None = None, on_progress: OnProgress | None = None) -> str:
+    """Go on with a run in this process, from whatever its record holds; returns its id."""
+    from studio.evolve.loop import work
+
+    store = store or Store()
+    run = store.run(run).id
+    step = (lambda: on_progress(progress(store, run))) if on_progress else (lambda: None)
+    work(store, run, step)
+    return run
+
+
+def start(recipe: Recipe | str | Path, store: Store | None = None) -> str:
+    """As :func:`evolve`, but by a worker process that outlives this one; returns the run's id."""
+    store = store or Store()
+    run = create(recipe, store)
+    _spawn(run, store)
+    return run
+
+
+def restart(run: str, store: Store | None = None) -> str:
+    """As :func:`resume`, by a worker process that outlives this one.
+
+    Raises:
+        StudioError: the run is finished, or a process works on it already.
+    """
+    store = store or Store()
+    record = store.run(run)
+    if record.status == FINISHED:
+        raise StudioError(f"Run {record.id} is finished; there is nothing left to resume.")
+    if is_held(store, record.id):
+        raise StudioError(f"Run {record.id} is being worked on already; watch it or stop it first.")
+    _spawn(record.id, store)
+    return record.id
+
+
+def stop(run: str, store: Store | None = None) -> None:
+    """Ask a run to stop after the candidate in flight; returns at once."""
+    store = store or Store()
+    store.request_stop(store.run(run).id)
+
+
+def delete(run: str, store: Store | None = None) -> None:
+    """Forget a run that nobody works on."""
+    store = store or Store()
+    record = store.run(run)
+    if is_held(store, record.id):
+        raise StudioError(f"Run {record.id} is being worked on; stop it before deleting it.")
+    store.delete_run(record.id)
+
+
+def _spawn(run: str, store: Store) -> None:
+    logs = Path(store.path).resolve().parent / "logs"
+    logs.mkdir(exist_ok=True)
+    detached: dict[str, Any] = (
+        {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.DETACHED_PROCESS}
+        if os.name == "nt"
+        else {"start_new_session": True}
+    )
+    root = Path(__file__).resolve().parent.parent
+    paths = [str(root), os.environ.get("PYTHONPATH", "")]
+    with (logs / f"{run}.log").open("ab") as log:
+        subprocess.Popen(
+            [sys.executable, "-m", "studio", "worker", run, "--store", store.path],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+            **detached,
+        )
+
+
+# ── reading a run ─────────────────────────────────────────────────────────────────────────────
+
+
+def report(run: str, store: Store | None = None) -> list[dict[str, Any]]:
+    """Test scores of a run, with 95 % intervals; empty before the search has ended.
+
+    Returns:
+        rows of model, role (base | source | evolved | random), task, score, low, high (0 to 1),
+        n (examples) and subject.
+    """
+    store = store or Store()
+    record = store.run(run)
+    return [
+        scores_of(evaluation, *_label(evaluation.subject, record.id, store))
+        for evaluation in store.evaluations(record.id, "test")
+    ]
+
+
+def scores_of(evaluation: Evaluation, model: str, role: str) -> dict[str, Any]:
+    """One evaluation as a row of a report."""
+    from studio.evolve.statistics import interval
+
+    low, high = interval([outcome.score for outcome in evaluation.outcomes])
+    return {
+        "model": model,
+        "role": role,
+        "task": evaluation.task,
+        "score": evaluation.score,
+        "low": low,
+        "high": high,
+        "n": len(evaluation.outcomes),
+        "subject": evaluation.subject,
+    }
+
+
+def strip(
+    run: str, task: str | None = None, split: str = "test", store: Store | None = None
+) -> list[dict[str, Any]]:
+    """The paper's figure: per question, which of base, sources and best candidates are right.
+
+    Returns:
+        rows of label, role, subject and outcomes (a list of
+        :class:`studio.runs.Outcome`, the same examples in the same order in every row).
+    """
+    store = store or Store()
+    record = store.run(run)
+    task = task or Recipe.from_yaml(record.recipe).build_tasks()[0].name
+    found = [e for e in store.evaluations(record.id, split) if e.task == task]
+    if split == "dev" and (best := store.best(record.id)):
+        evaluation = store.evaluation(record.id, f"candidate:{best.id}", task, split)
+        found += [evaluation] if evaluation else []
+    rows = []
+    for evaluation in found:
+        label, role = _label(evaluation.subject, record.id, store)
+        rows.append(
+            {
+                "label": label,
+                "role": role,
+                "subject": evaluation.subject,
+                "outcomes": list(evaluation.outcomes),
+            }
+        )
+    return rows
+
+
+def _label(subject: str, run: str, store: Store) -> tuple[str, str]:
+    """How a report calls a subject, and the role it plays in the run."""
+    kind, _, name = subject.partition(":")
+    if kind == "model":
+        base = Recipe.from_yaml(store.run(run).recipe).base
+        return name, "base" if name == base else "source"
+    stage = store.candidate(run, int(name)).stage
+    role = "random" if stage == "random" else "evolved"
+    return f"{'best of random search' if role == 'random' else 'evolved'} (#{name})", role
+
+
+# ── models of a run ───────────────────────────────────────────────────────────────────────────
+
+
+def subject(name: str, store: Store | None = None) -> tuple["ParameterSpace", "np.ndarray"] | None:
+    """The space and genome behind 'RUN:best' or 'RUN:12'; None if the name is no candidate's.
+
+    Raises:
+        StudioError: there is no such run or candidate.
+    """
+    run, colon, number = name.rpartition(":")
+    if not colon or not run or not (number == "best" or number.isdecimal()) or Path(name).exists():
+        return None
+    store = store or Store()
+    record = store.run(run)
+    candidate = store.best(record.id) if number == "best" else store.candidate(record.id, int(number))
+    if candidate is None:
+        raise StudioError(f"Run {record.id} has no scored candidate yet; wait for the first.")
+    return Recipe.from_yaml(record.recipe).build_space(), candidate.genome
+
+
+def evaluate(
+    model: str,
+    task: str,
+    split: str = "test",
+    options: Mapping[str, Any] | None = None,
+    examples: int | None = None,
+    store: Store | None = None,
+    batch_size: int = 128,
+) -> Evaluation:
+    """Score one model on a task's split, without recording it.
+
+    Args:
+        model: a source, or 'RUN:best' or 'RUN:12' for a candidate.
+        examples: how many, from the beginning of the split; all when left out.
+    """
+    import torch
+
+    from studio.evolve import evaluate as evaluation
+    from studio.merge.live import LiveModel, default_device
+    from studio.models import Checkpoint
+    from studio.tasks import load_task
+
+    loaded = load_task(task, **(options or {}))
+    chosen = loaded.examples(split)[:examples]
+    found = subject(model, store)
+    if found:
+        live = LiveModel(found[0])
+        live.apply(found[1])
+        speaker, tokenizer = live.model, live.tokenizer
+    else:
+        checkpoint = Checkpoint.open(model)
+        speaker = checkpoint.load(torch.float32, default_device())
+        tokenizer = checkpoint.tokenizer()
+    return evaluation.evaluate(
+        speaker,
+        tokenizer,
+        loaded,
+        chosen,
+        subject=model if found else f"model:{model}",
+        split=split,
+        batch_size=batch_size,
+    )
+
+
+def export(
+    run: str, out: str | Path, candidate: int | None = None, store: Store | None = None
+) -> Path:
+    """Write a candidate (the best if none is named) as an ordinary checkpoint folder.
+
+    Returns:
+        the folder: safetensors, tokenizer, config, model card, recipe and mergekit YAML.
+
+    Raises:
+        StudioError: no such run or candidate, or the folder cannot be written; nothing is left
+            half-written.
+    """
+    from studio.merge.card import model_card
+    from studio.merge.export import export as write
+
+    store = store or Store()
+    record = store.run(run)
+    chosen = store.best(record.id) if candidate is None else store.candidate(record.id, candidate)
+    if chosen is None:
+        raise StudioError(f"Run {record.id} has no scored candidate yet; wait for the first.")
+    recipe = Recipe.from_yaml(record.recipe)
+    space = recipe.build_space()
+    card = model_card(
+        title=f"{recipe.name} (candidate {chosen.id} of run {record.id})",
+        recipe=recipe,
+        space=space,
+        genome=chosen.genome,
+        scores=_card_scores(record.id, chosen.id, store),
+    )
+    return write(
+        space,
+        chosen.genome,
+        Path(out),
+        card=card,
+        recipe_yaml=record.recipe,
+        precision=recipe.precision,
+    )
+
+
+def _card_scores(run: str, number: int, store: Store) -> list[dict[str, Any]]:
+    """The report, for a candidate that is in it; else what the search measured of it, on dev."""
+    rows = report(run, store)
+    if any(row["subject"] == f"candidate:{number}" for row in rows):
+        return [{**row, "split": "test"} for row in rows]
+    task = Recipe.from_yaml(store.run(run).recipe).build_tasks()[0].name
+    evaluation = store.evaluation(run, f"candidate:{number}", task, "dev")
+    if evaluation is None:
+        return []
+    return [{**scores_of(evaluation, f"this model (#{number})", "evolved"), "split": "dev"}]
+
+
+def merge(
+    recipe: Recipe | str | Path,
+    out: str | Path,
+    weights: Mapping[str, float] | None = None,
+    density: float | None = None,
+    t: float | None = None,
+) -> Path:
+    """Merge a recipe's sources without a search, and write the result as :func:`export` does.
+
+    Args:
+        weights: source → weight, the same for all layers; the search's start, 0.5, when left out.
+        density: of every source, for methods that have one.
+        t: of slerp: 0 is the first source, 1 the second.
+    """
+    from studio.merge.card import model_card
+    from studio.merge.export import export as write
+
+    recipe = _recipe(recipe)
+    space = recipe.build_space()
+    genome = space.initial.copy()
+    weights = dict(weights or {})
+    if unknown := set(weights) - set(recipe.sources):
+        raise StudioError(
+            f"'{min(unknown)}' is no source of the recipe; its sources are "
+            f"{', '.join(recipe.sources)}."
+        )
+    kinds = {gene.kind for gene in space.genes}
+    for name, given in (("weight", weights), ("density", density), ("t", t)):
+        if given and name not in kinds:
+            raise StudioError(f"The method {recipe.space.method} has no {name}; leave it out.")
+    for index, gene in enumerate(space.genes):
+        value = {"weight": weights.get(gene.source or ""), "density": density, "t": t}[gene.kind]
+        if value is not None:
+            genome[index] = value
+    title = recipe.name
+    card = model_card(title=title, recipe=recipe, space=space, genome=genome, scores=[])
+    return write(
+        space,
+        genome,
+        Path(out),
+        card=card,
+        recipe_yaml=recipe.to_yaml(),
+        precision=recipe.precision,
+    )
+
+
+def exports() -> Path:
+    """Where the page writes exports: a folder of the workspace."""
+    folder = workspace() / "exports"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def _recipe(recipe: Recipe | str | Path) -> Recipe:
+    return recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)

@@ -1,0 +1,102 @@
+"""How far a run is, read from its record: what the terminal and the page show while it works."""
+
+from dataclasses import dataclass
+
+from studio.recipe import Recipe
+from studio.runs.lock import is_held
+from studio.runs.store import QUEUED, RUNNING, Run, Store
+
+#: How many of the latest candidates the speeds are averaged over.
+_RECENT = 16
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A run at a glance.
+
+    Attributes:
+        state: queued | running | stopping | interrupted | stopped | finished | failed.
+        stage: sources | cma | random | report, or '' when not running.
+        done, total: candidates scored, of all stages' budgets.
+        best, best_id: the search's best candidate so far (score on the search's examples, 0 to 1).
+        tokens_per_second, candidates_per_minute: over the latest candidates.
+        eta: seconds until the last candidate is scored, None while unknown.
+        elapsed: seconds worked, over all sessions.
+    """
+
+    run: Run
+    state: str
+    stage: str
+    done: int
+    total: int
+    best: float | None
+    best_id: int | None
+    tokens_per_second: float
+    candidates_per_minute: float
+    eta: float | None
+    elapsed: float
+
+
+def stages(recipe: Recipe) -> list[str]:
+    """The optimizers a recipe runs, in order: its own, then the random baseline."""
+    own = recipe.search.optimizer
+    return [own, "random"] if recipe.search.random_baseline and own != "random" else [own]
+
+
+def progress(store: Store, run: str) -> Progress:
+    """Where a run stands now."""
+    record = store.run(run)
+    recipe = Recipe.from_yaml(record.recipe)
+    names = stages(recipe)
+    everything = store.candidates(record.id)
+    scored = [c for c in everything if c.score is not None]
+    total = recipe.budget.candidates * len(names)
+    # the optimizer's favourite is a candidate beyond the budget
+    beyond = sum(event.kind == "favorite" for event in store.events(record.id))
+    done = min(max(0, len(scored) - beyond), total)
+    best = store.best(record.id, names[0])
+    recent = scored[-_RECENT:]
+    seconds = sum(c.seconds for c in recent)
+    rate = len(recent) / seconds if seconds else 0.0
+    return Progress(
+        run=record,
+        state=_state(store, record),
+        stage=_stage(record, names, scored, done, total),
+        done=done,
+        total=total,
+        best=best.score if best else None,
+        best_id=best.id if best else None,
+        tokens_per_second=sum(c.tokens for c in recent) / seconds if seconds else 0.0,
+        candidates_per_minute=60 * rate,
+        eta=(total - done) / rate if rate else None,
+        elapsed=record.seconds,
+    )
+
+
+def curve(store: Store, run: str) -> dict[str, list[tuple[int, float]]]:
+    """Best score so far after each scored candidate, per stage: [(count, best), …]."""
+    lines: dict[str, list[tuple[int, float]]] = {}
+    for candidate in store.candidates(run):
+        if candidate.score is not None:
+            line = lines.setdefault(candidate.stage, [])
+            best = max(candidate.score, line[-1][1] if line else 0.0)
+            line.append((len(line) + 1, best))
+    return lines
+
+
+def _state(store: Store, record: Run) -> str:
+    if record.status == RUNNING:
+        if not is_held(store, record.id):
+            return "interrupted"
+        return "stopping" if record.stop else "running"
+    if record.status == QUEUED and record.stop:
+        return "stopped"
+    return record.status
+
+
+def _stage(record: Run, names: list[str], scored: list, done: int, total: int) -> str:
+    if record.status != RUNNING:
+        return ""
+    if not scored:
+        return "sources"
+    return "report" if done == total else names[min(len(names) - 1, done * len(names) // total)]
