@@ -1,0 +1,269 @@
+"""Talking to a model: answers that grow token by token, from a small pool of live models.
+
+Knows how to find the model behind a name (a source, or a candidate of a run) and how to decode one
+conversation. Refuses to know pages and terminals. A pool's models are its own: never those of a run
+(DESIGN.md, contract 6); each speaks one turn at a time, the least recently used leaves when a new
+one needs the room.
+"""
+
+import gc
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from studio.errors import StudioError
+from studio.runs.store import Candidate, Run, Store
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+#: Live models kept at most, whatever memory there is.
+MOST = 4
+MAX_NEW_TOKENS = 4096
+_CANDIDATE = re.compile(r"([0-9a-f]{1,8}|last):(best|\d{1,9})", re.ASCII)
+
+
+class _Voice:
+    """A place in the pool: a model once it is loaded, and the lock of whoever makes it speak."""
+
+    def __init__(self) -> None:
+        # Not re-entrant, so that a generator closed by another thread can release it.
+        self.lock = threading.Lock()
+        self.model: PreTrainedModel | None = None
+        self.tokenizer: PreTrainedTokenizerBase | None = None
+
+
+class Pool:
+    """Live models by name, the least recently used first."""
+
+    def __init__(self, most: int = MOST):
+        self._most = most
+        self._voices: OrderedDict[object, _Voice] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def voice(self, key: object) -> _Voice:
+        """The place of a key, made if absent, and now the most recently used."""
+        with self._lock:
+            voice = self._voices.setdefault(key, _Voice())
+            self._voices.move_to_end(key)
+            return voice
+
+    def make_room(self, needed: int) -> None:
+        """Let silent models go until ``needed`` bytes are free and a place is."""
+        with self._lock:
+            loaded = [(k, v) for k, v in self._voices.items() if v.model is not None]
+            count = len(loaded)
+            for key, voice in loaded:
+                if count < self._most and _available() >= needed:
+                    return
+                if voice.lock.acquire(blocking=False):
+                    voice.model = voice.tokenizer = None
+                    del self._voices[key]
+                    voice.lock.release()
+                    count -= 1
+                    _collect()
+
+    def clear(self) -> None:
+        """Let every silent model go."""
+        self.make_room(1 << 62)
+
+
+_POOL = Pool()
+
+
+def stream(
+    model: str,
+    messages: list[dict[str, str]],
+    store: Store | None = None,
+    max_new_tokens: int = 256,
+    temperature: float = 0.0,
+) -> Iterator[str]:
+    """The answer to a conversation, growing: each item is the whole text so far.
+
+    Closing the iterator stops the model before its next token. When the conversation is longer than
+    the model can read, its oldest turns are left out.
+
+    Args:
+        model: a source (bundled name, folder, hub id), or a candidate: "RUN:12", "RUN:best".
+        messages: ``{"role": "user" | "assistant" | "system", "content": text}``, the user's last.
+        store: where the runs are; by default the workspace's.
+        max_new_tokens: an answer still unfinished then is cut off.
+        temperature: 0 decodes greedily, as evaluation does.
+
+    Raises:
+        StudioError: unknown model or candidate, an empty or too long question, a broken candidate.
+
+    Example:
+        >>> question = [{"role": "user", "content": "Tom has 3 apples and buys 4. How many?"}]
+        >>> for text in stream("bonsai-math", question):  # doctest: +SKIP
+        ...     print(text)
+    """
+    turns = _checked(messages)
+    if not 0 <= temperature <= 5:
+        raise StudioError(f"The temperature is {temperature:g}; choose one between 0 and 5.")
+    if not 1 <= max_new_tokens <= MAX_NEW_TOKENS:
+        raise StudioError(f"Answers are 1 to {MAX_NEW_TOKENS} tokens long, not {max_new_tokens}.")
+    key, load = _find(model, store)
+    voice = _POOL.voice(key)
+    with voice.lock:
+        if voice.model is None:
+            voice.model, voice.tokenizer = load()
+        ids, room = _encode(voice.model, voice.tokenizer, turns)
+        yield from _speak(voice, ids, min(max_new_tokens, room), temperature)
+
+
+def close() -> None:
+    """Free the memory of all live models that are not speaking just now."""
+    _POOL.clear()
+
+
+def _checked(messages: list[dict[str, str]]) -> list[dict[str, str]]:
+    turns = [{"role": m.get("role"), "content": m.get("content")} for m in messages]
+    for turn in turns:
+        if turn["role"] not in ("system", "user", "assistant") or not isinstance(
+            turn["content"], str
+        ):
+            raise StudioError("Every message needs a role (user or assistant) and a text.")
+    if not turns or turns[-1]["role"] != "user" or not turns[-1]["content"].strip():
+        raise StudioError("There is no question; write one.")
+    return turns
+
+
+def _find(model: str, store: Store | None) -> tuple[object, Callable[[], tuple]]:
+    """What identifies a model in the pool, and how to load it."""
+    if not (match := _CANDIDATE.fullmatch(model)):
+        return ("source", model), lambda: _load_source(model)
+    store = store or Store()
+    run = store.run(match[1])
+    candidate = store.best(run.id) if match[2] == "best" else store.candidate(run.id, int(match[2]))
+    if candidate is None:
+        raise StudioError(
+            f"Run {run.id} has no scored candidate yet; wait for the first, or talk to a source."
+        )
+    return (
+        ("candidate", store.path, run.id, candidate.id),
+        lambda: _load_candidate(run, candidate),
+    )
+
+
+def _load_source(name: str) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+    # Imported here and below: torch comes along, and a page must open before torch is there.
+    import torch
+
+    from studio.merge.live import default_device
+    from studio.models import Checkpoint
+
+    source, device = Checkpoint.open(name), default_device()
+    # A CPU computes in float32 anyway, slower from bf16; runs score their sources so by default.
+    dtype = torch.float32 if device.type == "cpu" else source.dtype
+    _POOL.make_room(source.parameters * dtype.itemsize)
+    return source.load(dtype, device), source.tokenizer()
+
+
+def _load_candidate(
+    run: Run, candidate: Candidate
+) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+    from studio.merge.live import LiveModel
+    from studio.recipe import Recipe
+
+    recipe = Recipe.from_yaml(run.recipe, f"The recipe of run {run.id}")
+    space = recipe.build_space()
+    entry = 4 if recipe.precision == "fp32" else 2
+    # The model and the base once each; per source a task vector and 4 bytes of mask (LiveModel).
+    each = 2 * entry + len(space.sources) * (entry + 4)
+    _POOL.make_room(each * space.template.parameters)
+    live = LiveModel(space, precision=recipe.precision)
+    live.apply(candidate.genome)
+    # Only the merged model stays: the task vectors it was made from go with `live`.
+    return live.model, live.tokenizer
+
+
+def _encode(model, tokenizer, turns: list[dict[str, str]]) -> tuple[list[int], int]:
+    """Token ids of the newest turns that fit the model, and how many tokens are left to answer."""
+    from studio.evolve.generate import chat_prompt
+
+    longest = getattr(model.config, "max_position_embeddings", None) or 1 << 30
+    while True:
+        ids = tokenizer(chat_prompt(tokenizer, turns), add_special_tokens=False)["input_ids"]
+        bos = tokenizer.bos_token_id
+        if bos is not None and not tokenizer.chat_template and ids[:1] != [bos]:
+            ids = [bos, *ids]
+        # At least an eighth of the window is kept for the answer.
+        if len(ids) <= longest - max(1, longest // 8):
+            return ids, longest - len(ids)
+        if len(turns) == 1:
+            raise StudioError(
+                f"The question is {len(ids)} tokens long and this model reads {longest} in all; "
+                "shorten it."
+            )
+        # A question leaves together with its answer: templates want the roles to alternate.
+        first = next(i for i, turn in enumerate(turns) if turn["role"] != "system" or i)
+        until = next(
+            (i for i in range(first + 1, len(turns)) if turns[i]["role"] == "user"), len(turns) - 1
+        )
+        turns = turns[:first] + turns[until:] if until > first else turns[-1:]
+
+
+def _speak(voice: _Voice, ids: list[int], most: int, temperature: float) -> Iterator[str]:
+    """Decode one token at a time: nothing runs between two items, so closing is stopping."""
+    import torch
+    from transformers import DynamicCache
+
+    from studio.evolve.generate import stop_ids
+
+    model, tokenizer = voice.model, voice.tokenizer
+    stops = set(stop_ids(model, tokenizer))
+    cache = DynamicCache(config=model.config)
+    given = torch.tensor([ids], device=model.device)
+    answer: list[int] = []
+    shown = ""
+    while len(answer) < most:
+        token = _next(model, given, cache, temperature)
+        if token in stops:
+            break
+        answer.append(token)
+        given = torch.tensor([[token]], device=model.device)
+        # A character of several tokens is shown once it is whole.
+        text = tokenizer.decode(answer, skip_special_tokens=True).rstrip("\ufffd")
+        if text != shown:
+            shown = text
+            yield text.strip()
+
+
+def _next(model, given: "torch.Tensor", cache, temperature: float) -> int:
+    import torch
+
+    with torch.inference_mode():
+        logits = model(
+            input_ids=given, past_key_values=cache, use_cache=True, logits_to_keep=1
+        ).logits[0, -1]
+        if not logits.isfinite().all():
+            raise StudioError(
+                "This candidate is broken (its numbers overflow) and cannot speak; choose another."
+            )
+        if temperature == 0:
+            return int(logits.argmax())
+        return int(torch.multinomial((logits.float() / temperature).softmax(-1), 1))
+
+
+def _available() -> int:
+    """Bytes free on the device that models are loaded to."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.mem_get_info()[0]
+    import psutil
+
+    return psutil.virtual_memory().available
+
+
+def _collect() -> None:
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
