@@ -113,11 +113,15 @@ def make_family(
     dtype: str = "float32",
     architecture: str = "mistral",
     scale: float = 0.05,
+    **config,
 ) -> dict[str, Path]:
-    """Folders `base`, `ja`, `math`, `abel` under `root`: a base and three small steps from it."""
+    """Folders `base`, `ja`, `math`, `abel` under `root`: a base and three small steps from it.
+
+    `config` goes to `make_model`: sizes and the like.
+    """
     folders = {}
     for seed, name in enumerate(("base", "ja", "math", "abel")):
-        model = make_model(seed=0, tied=tied, layers=layers, architecture=architecture)
+        model = make_model(seed=0, tied=tied, layers=layers, architecture=architecture, **config)
         if name != "base":
             perturb(model, seed=seed, scale=scale)
         folders[name] = save_model(model, root / name, dtype=dtype)
