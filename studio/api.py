@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from studio.errors import StudioError
 from studio.recipe import Recipe
-from studio.runs import Evaluation, Progress, Store, curve, progress
+from studio.runs import Evaluation, Progress, Store
+from studio.runs import progress as reading
 from studio.runs.lock import is_held
 from studio.runs.store import FINISHED
 from studio.workspace import ASSETS, workspace
@@ -56,7 +57,7 @@ def models() -> list[dict[str, Any]]:
 
 def create(recipe: Recipe | str | Path, store: Store | None = None) -> str:
     """Record a queued run of a recipe whose models and tasks were checked; returns its id."""
-    recipe = _recipe(recipe)
+    recipe = _anchored(_recipe(recipe))
     recipe.build_space()
     for task in recipe.build_tasks():
         task.examples("test")
@@ -81,7 +82,7 @@ def resume(run: str, store: Store | None = None, on_progress: OnProgress | None 
 
     store = store or Store()
     run = store.run(run).id
-    step = (lambda: on_progress(progress(store, run))) if on_progress else (lambda: None)
+    step = (lambda: on_progress(progress(run, store))) if on_progress else (lambda: None)
     work(store, run, step)
     return run
 
@@ -147,6 +148,17 @@ def _spawn(run: str, store: Store) -> None:
 
 
 # ── reading a run ─────────────────────────────────────────────────────────────────────────────
+
+
+def progress(run: str, store: Store | None = None) -> Progress:
+    """Where a run stands now: see :class:`studio.runs.Progress`."""
+    return reading.progress(store or Store(), run)
+
+
+def curve(run: str, store: Store | None = None) -> dict[str, list[tuple[int, float]]]:
+    """Best score so far after each scored candidate, per stage: [(count, best), …]."""
+    store = store or Store()
+    return reading.curve(store, store.run(run).id)
 
 
 def report(run: str, store: Store | None = None) -> list[dict[str, Any]]:
@@ -236,7 +248,9 @@ def subject(name: str, store: Store | None = None) -> tuple["ParameterSpace", "n
         return None
     store = store or Store()
     record = store.run(run)
-    candidate = store.best(record.id) if number == "best" else store.candidate(record.id, int(number))
+    candidate = (
+        store.best(record.id) if number == "best" else store.candidate(record.id, int(number))
+    )
     if candidate is None:
         raise StudioError(f"Run {record.id} has no scored candidate yet; wait for the first.")
     return Recipe.from_yaml(record.recipe).build_space(), candidate.genome
@@ -392,3 +406,25 @@ def exports() -> Path:
 
 def _recipe(recipe: Recipe | str | Path) -> Recipe:
     return recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
+
+
+def _anchored(recipe: Recipe) -> Recipe:
+    """The recipe with local folders and files as absolute paths: a run may be resumed elsewhere."""
+
+    def anchor(name: str) -> str:
+        path = Path(name).expanduser()
+        return str(path.resolve()) if path.exists() and name not in _bundled() else name
+
+    document = recipe.model_dump(mode="json")
+    document["sources"] = [anchor(name) for name in recipe.sources]
+    document["base"] = anchor(recipe.base) if recipe.base else None
+    for objective in [*document["objectives"], *document["report"]]:
+        if isinstance(path := objective["options"].get("path"), str):
+            objective["options"]["path"] = anchor(path)
+    return Recipe.from_dict(document)
+
+
+def _bundled() -> list[str]:
+    from studio.models import bundled
+
+    return bundled()

@@ -1,7 +1,7 @@
 """The one exception a user is meant to read.
 
-It knows nothing of where it is shown: the terminal prints it and exits with status 2, the page shows
-it as a toast, a notebook as a traceback's last line.
+It knows nothing of where it is shown: the terminal prints it and exits with status 2, the page
+shows it as a toast, a notebook as a traceback's last line.
 """
 
 

@@ -1,8 +1,8 @@
 """Greedy decoding of many prompts with a resident model.
 
-Knows token ids, batches and the KV cache. Refuses to know tasks, scores and where the model's weights
-came from. Batches are laid out by prompt length alone, so the same prompts always share the same
-batches: a response does not depend on which candidate was scored before.
+Knows token ids, batches and the KV cache. Refuses to know tasks, scores and where the model's
+weights came from. Batches are laid out by prompt length alone, so the same prompts always share the
+same batches: a response does not depend on which candidate was scored before.
 """
 
 from collections.abc import Sequence

@@ -103,12 +103,19 @@ class _Loop:
 
     def run(self) -> None:
         self.store.append(self.run_id, "session", _versions())
+        self._begin("sources")
         self._score_models(self.objective, "dev", self.dev)
         for stage in stages(self.recipe):
+            self._begin(stage)
             self._search(stage)
+            self._begin("selection")
             self._select(stage)
+        self._begin("report")
         for task in self.tasks:
             self._report(task)
+
+    def _begin(self, phase: str) -> None:
+        self.store.append(self.run_id, "phase", {"name": phase})
 
     # ── the search ────────────────────────────────────────────────────────────────────────────
 

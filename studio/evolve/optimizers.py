@@ -1,9 +1,9 @@
 """Optimizers behind one interface: ask for candidates, tell their scores.
 
-``ask(n) -> [(id, genome)]`` and ``tell({id: score})``, scores maximised; ids count up from 0. Nothing
-outside this module knows which library proposes. Every optimizer owns a private random generator, so
-that the same seed and the same scores give the same genomes bit for bit, whatever else the process
-draws (resuming a run depends on it).
+``ask(n) -> [(id, genome)]`` and ``tell({id: score})``, scores maximised; ids count up from 0.
+Nothing outside this module knows which library proposes. Every optimizer owns a private random
+generator, so that the same seed and the same scores give the same genomes bit for bit, whatever
+else the process draws (resuming a run depends on it).
 """
 
 from collections.abc import Mapping

@@ -1,8 +1,6 @@
 """Runs: the recorded evolutions, and reading them."""
 
-from studio.runs.progress import Progress, curve, progress
+from studio.runs.progress import Progress
 from studio.runs.store import Candidate, Evaluation, Event, Outcome, Run, Store
 
-__all__ = [
-    "Candidate", "Evaluation", "Event", "Outcome", "Progress", "Run", "Store", "curve", "progress",
-]  # fmt: skip
+__all__ = ["Candidate", "Evaluation", "Event", "Outcome", "Progress", "Run", "Store"]

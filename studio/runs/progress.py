@@ -16,7 +16,7 @@ class Progress:
 
     Attributes:
         state: queued | running | stopping | interrupted | stopped | finished | failed.
-        stage: sources | cma | random | report, or '' when not running.
+        stage: sources | cma | random | selection | report, or '' when not running.
         done, total: candidates scored, of all stages' budgets.
         best, best_id: the search's best candidate so far (score on the search's examples, 0 to 1).
         tokens_per_second, candidates_per_minute: over the latest candidates.
@@ -52,7 +52,9 @@ def progress(store: Store, run: str) -> Progress:
     scored = [c for c in everything if c.score is not None]
     total = recipe.budget.candidates * len(names)
     # the optimizer's favourite is a candidate beyond the budget
-    beyond = sum(event.kind == "favorite" for event in store.events(record.id))
+    events = store.events(record.id)
+    beyond = sum(event.kind == "favorite" for event in events)
+    phases = [event.payload["name"] for event in events if event.kind == "phase"]
     done = min(max(0, len(scored) - beyond), total)
     best = store.best(record.id, names[0])
     recent = scored[-_RECENT:]
@@ -61,7 +63,7 @@ def progress(store: Store, run: str) -> Progress:
     return Progress(
         run=record,
         state=_state(store, record),
-        stage=_stage(record, names, scored, done, total),
+        stage=phases[-1] if phases and record.status == RUNNING else "",
         done=done,
         total=total,
         best=best.score if best else None,
@@ -92,11 +94,3 @@ def _state(store: Store, record: Run) -> str:
     if record.status == QUEUED and record.stop:
         return "stopped"
     return record.status
-
-
-def _stage(record: Run, names: list[str], scored: list, done: int, total: int) -> str:
-    if record.status != RUNNING:
-        return ""
-    if not scored:
-        return "sources"
-    return "report" if done == total else names[min(len(names) - 1, done * len(names) // total)]

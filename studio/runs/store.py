@@ -2,8 +2,8 @@
 
 Records, in order, what was asked of the optimizer and what it was told, every evaluation with its
 per-example outcomes, and the software versions of every session. Every method is one transaction:
-kill the process at any moment and the file holds everything up to the last finished call. Refuses to
-know what an optimizer, a model or a task is.
+kill the process at any moment and the file holds everything up to the last finished call. Refuses
+to know what an optimizer, a model or a task is.
 
     >>> store = Store(":memory:")
     >>> run = store.create_run("demo", "name: demo")
@@ -132,7 +132,7 @@ class Store:
                 f"The run store {self.path} was written by a newer EvoLLM Studio; update this one."
             )
         for number in range(version, len(STEPS)):
-            # A second process may have migrated meanwhile: the version is read again under the lock.
+            # Another process may have migrated meanwhile: read the version again, locked.
             script = f"{STEPS[number]}; PRAGMA user_version = {number + 1};"
             with self._transaction() as db:
                 if db.execute("PRAGMA user_version").fetchone()[0] == number:
@@ -229,8 +229,11 @@ class Store:
         """Copy the runs of another store that this one does not hold; returns their ids."""
         other = Store(path)
         try:
-            new = [run.id for run in other.runs() if not self._rows(
-                "SELECT 1 FROM runs WHERE id = ?", run.id)]
+            new = [
+                run.id
+                for run in other.runs()
+                if not self._rows("SELECT 1 FROM runs WHERE id = ?", run.id)
+            ]
             with self._transaction() as db:
                 for table, key in _TABLES.items():
                     for run in new:
@@ -251,7 +254,9 @@ class Store:
     def events(self, run: str) -> list[Event]:
         """The run's log, in order."""
         rows = self._rows("SELECT * FROM events WHERE run = ? ORDER BY seq", run)
-        return [Event(row["seq"], row["at"], row["kind"], json.loads(row["payload"])) for row in rows]
+        return [
+            Event(row["seq"], row["at"], row["kind"], json.loads(row["payload"])) for row in rows
+        ]
 
     def record_ask(
         self,
@@ -284,14 +289,27 @@ class Store:
 
     def record_evaluation(self, run: str, evaluation: Evaluation) -> None:
         """Record a model's outcomes on a split; a second one of the same replaces the first."""
-        outcomes = [[o.example, o.score, o.response, o.details, o.tokens] for o in evaluation.outcomes]
+        outcomes = [
+            [o.example, o.score, o.response, o.details, o.tokens] for o in evaluation.outcomes
+        ]
         packed = zlib.compress(json.dumps(outcomes, ensure_ascii=False).encode())
         e = evaluation
         with self._transaction() as db:
             db.execute(
                 "INSERT OR REPLACE INTO evaluations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (run, e.subject, e.task, e.split, time.time(), e.score, len(e.outcomes), e.tokens,
-                 e.seconds, e.broken, packed),
+                (
+                    run,
+                    e.subject,
+                    e.task,
+                    e.split,
+                    time.time(),
+                    e.score,
+                    len(e.outcomes),
+                    e.tokens,
+                    e.seconds,
+                    e.broken,
+                    packed,
+                ),
             )
             db.execute("UPDATE runs SET version = version + 1 WHERE id = ?", (run,))
 
@@ -299,7 +317,10 @@ class Store:
         """A recorded evaluation with its outcomes, or None."""
         rows = self._rows(
             "SELECT * FROM evaluations WHERE run = ? AND subject = ? AND task = ? AND split = ?",
-            run, subject, task, split,
+            run,
+            subject,
+            task,
+            split,
         )
         return _evaluation(rows[0]) if rows else None
 
@@ -311,7 +332,9 @@ class Store:
         rows = self._rows(
             "SELECT * FROM evaluations WHERE run = ? AND (? IS NULL OR split = ?) "
             "AND NOT (split = 'dev' AND subject LIKE 'candidate:%') ORDER BY at",
-            run, split, split,
+            run,
+            split,
+            split,
         )
         return [_evaluation(row) for row in rows]
 
@@ -321,7 +344,9 @@ class Store:
             "SELECT c.*, e.score, e.tokens, e.seconds, e.broken FROM candidates c "
             "LEFT JOIN evaluations e ON e.run = c.run AND e.subject = 'candidate:' || c.id "
             "AND e.split = 'dev' WHERE c.run = ? AND (? IS NULL OR c.stage = ?) ORDER BY c.id",
-            run, stage, stage,
+            run,
+            stage,
+            stage,
         )
         return [_candidate(row) for row in rows]
 
@@ -363,7 +388,8 @@ def _statements(script: str) -> Iterator[str]:
 
 def _append(db: sqlite3.Connection, run: str, kind: str, payload: dict[str, Any]) -> None:
     db.execute(
-        "INSERT INTO events SELECT ?, coalesce(max(seq), -1) + 1, ?, ?, ? FROM events WHERE run = ?",
+        "INSERT INTO events SELECT ?, coalesce(max(seq), -1) + 1, ?, ?, ? FROM events "
+        "WHERE run = ?",
         (run, time.time(), kind, json.dumps(payload), run),
     )
     db.execute("UPDATE runs SET version = version + 1 WHERE id = ?", (run,))

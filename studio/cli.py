@@ -1,0 +1,376 @@
+"""The Studio in a terminal: ``python -m studio COMMAND``, a thin skin over :mod:`studio.api`.
+
+Knows how to show things in a terminal, and nothing else. Commands take ``--json`` for scripts; bad
+input is one sentence on standard error and exit status 2.
+"""
+
+import dataclasses
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+
+from studio.errors import StudioError
+
+if TYPE_CHECKING:
+    from studio.runs import Evaluation, Progress, Store
+
+app = typer.Typer(
+    help="Evolve merges of language models, evaluate them and take them home.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+out = Console(soft_wrap=True)
+err = Console(stderr=True, soft_wrap=True, highlight=False)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document for scripts.")]
+RunId = Annotated[str, typer.Argument(help="A run's id, the beginning of one, or 'last'.")]
+Out = Annotated[Path, typer.Option("--out", help="The folder to write; must not exist yet.")]
+
+
+def main() -> None:
+    """The entry point: like ``app()``, with bad input said in one sentence."""
+    # A pipe on Windows may speak another encoding than the Japanese that models answer in.
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    try:
+        app()
+    except StudioError as error:
+        err.print(f"[bold red]Error:[/] {_plain(error)}")
+        raise SystemExit(2) from None
+
+
+@app.command()
+def models(
+    names: Annotated[list[str] | None, typer.Argument(help="Models; all bundled if none.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the bundled models, or describe the models named: folders, hub ids or bundled names."""
+    from studio import api
+    from studio.models import describe
+
+    cards = [describe(name) for name in names] if names else api.models()
+    if as_json:
+        return _json(cards)
+    table = Table("model", "architecture", "layers", "hidden", "vocabulary", "parameters", "dtype",
+                  "size", "licence")  # fmt: skip
+    for card in cards:
+        table.add_row(
+            _plain(card["name"]),
+            card["architecture"],
+            str(card["layers"]),
+            str(card["hidden"]),
+            str(card["vocab"]),
+            f"{card['parameters'] / 1e6:.1f} M",
+            str(card["dtype"]).removeprefix("torch."),
+            f"{card['size'] / 1e6:.1f} MB",
+            _plain(card["licence"] or "not stated"),
+        )
+    out.print(table)
+
+
+@app.command()
+def tasks(as_json: Json = False) -> None:
+    """List the tasks a model can be evolved for or evaluated on."""
+    from studio.tasks import task_names
+
+    if as_json:
+        return _json(task_names())
+    for name in task_names():
+        out.print(name)
+
+
+@app.command()
+def evolve(
+    recipe: Annotated[Path, typer.Argument(help="A recipe, see recipes/ for examples.")],
+    as_json: Json = False,
+) -> None:
+    """Run a recipe from start to report. Ctrl-C stops it; `resume` goes on."""
+    from studio import api
+
+    store = api.open_store()
+    run = api.create(recipe, store)
+    _work(run, store, as_json)
+
+
+@app.command()
+def resume(run: RunId, as_json: Json = False) -> None:
+    """Go on with a run that was stopped, interrupted or killed."""
+    from studio import api
+
+    store = api.open_store()
+    _work(store.run(run).id, store, as_json)
+
+
+@app.command()
+def worker(
+    run: RunId,
+    store: Annotated[Path, typer.Option(help="The run store; the workspace's by default.")],
+) -> None:
+    """Work on a run without showing anything: what the page starts."""
+    from studio import api
+    from studio.runs import Store
+
+    api.resume(run, Store(store))
+
+
+@app.command()
+def stop(run: RunId) -> None:
+    """Ask a run to stop after the candidate in flight."""
+    from studio import api
+
+    api.stop(run)
+    out.print(f"Run {run} stops after the candidate in flight; `resume {run}` goes on.")
+
+
+@app.command()
+def runs(as_json: Json = False) -> None:
+    """List all runs of the workspace, newest first."""
+    from studio import api
+
+    store = api.open_store()
+    found = [api.progress(run.id, store) for run in store.runs()]
+    if as_json:
+        return _json([_run_json(p) for p in found])
+    if not found:
+        return out.print("No runs yet; `python -m studio evolve recipes/jmath.yaml` starts one.")
+    table = Table("run", "name", "state", "candidates", "best (dev)", "worked", "begun")
+    for p in found:
+        begun = time.strftime("%Y-%m-%d %H:%M", time.localtime(p.run.created))
+        table.add_row(p.run.id, _plain(p.run.name), p.state, f"{p.done}/{p.total}",
+                      _percent(p.best), _duration(p.elapsed), begun)  # fmt: skip
+    out.print(table)
+
+
+@app.command()
+def show(run: RunId, as_json: Json = False) -> None:
+    """Show where a run stands: its progress, its best recipe and its report."""
+    from studio import api
+
+    store = api.open_store()
+    _summary(store.run(run).id, store, as_json)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A source, or RUN:best or RUN:12.")],
+    task: Annotated[str, typer.Option(help="The task, see `tasks`.")],
+    split: Annotated[str, typer.Option(help="dev or test.")] = "test",
+    option: Annotated[
+        list[str] | None, typer.Option(help="A task's option as name=value; repeatable.")
+    ] = None,
+    examples: Annotated[
+        int | None, typer.Option(min=1, help="How many examples; all by default.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Prompts decoded together.")] = 128,
+    responses: Annotated[bool, typer.Option(help="Also print every answer.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Score one model on a task, without recording it."""
+    from studio import api
+
+    options = dict(_pairs(option or [], "--option"))
+    with err.status(f"{_plain(model)} answers {task} …"):
+        evaluation = api.evaluate(
+            model, task, split, options, examples, api.open_store(), batch_size
+        )
+    row = api.scores_of(evaluation, model, "")
+    if as_json:
+        return _json({**row, "split": split, "tokens": evaluation.tokens,
+                      "seconds": evaluation.seconds, "broken": evaluation.broken,
+                      "outcomes": _outcomes(evaluation)})  # fmt: skip
+    if responses:
+        for outcome in evaluation.outcomes:
+            mark = "[green]right[/]" if outcome.score == 1 else f"[red]{outcome.score:.2f}[/]"
+            out.print(f"{_plain(outcome.example)} {mark} {_plain(outcome.response)}")
+    out.print(_scores([row]))
+    out.print(
+        f"{evaluation.tokens} tokens in {_duration(evaluation.seconds)}, "
+        f"{evaluation.tokens / max(evaluation.seconds, 1e-9):.0f} tokens/s"
+    )
+    if evaluation.broken:
+        err.print(f"The model is broken: {_plain(evaluation.broken)}.")
+
+
+@app.command()
+def merge(
+    recipe: Annotated[Path, typer.Argument(help="A recipe; its search is not run.")],
+    out_folder: Out,
+    weight: Annotated[
+        list[str] | None, typer.Option(help="source=weight; 0.5 for sources not named.")
+    ] = None,
+    density: Annotated[float | None, typer.Option(help="Of ties and dare methods.")] = None,
+    t: Annotated[float | None, typer.Option(help="Of slerp, from 0 to 1.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Merge a recipe's sources once, the same everywhere, without searching."""
+    from studio import api
+
+    weights = {}
+    for name, value in _pairs(weight or [], "--weight"):
+        try:
+            weights[name] = float(value)
+        except ValueError:
+            raise StudioError(f"--weight {name}={value}: '{value}' is no number.") from None
+    with err.status("Merging …"):
+        folder = api.merge(recipe, out_folder, weights, density, t)
+    _json({"folder": str(folder)}) if as_json else out.print(f"Written to {_plain(folder)}")
+
+
+@app.command()
+def export(
+    run: RunId,
+    out_folder: Out,
+    candidate: Annotated[
+        int | None, typer.Option(min=0, help="Its number; the best by default.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a candidate as an ordinary checkpoint with model card and mergekit YAML."""
+    from studio import api
+
+    with err.status("Writing …"):
+        folder = api.export(run, out_folder, candidate, api.open_store())
+    _json({"folder": str(folder)}) if as_json else out.print(f"Written to {_plain(folder)}")
+
+
+# ── showing ───────────────────────────────────────────────────────────────────────────────────
+
+
+def _work(run: str, store: "Store", as_json: bool) -> None:
+    """Work on a run in this process under a progress bar, then show its summary."""
+    from studio import api
+
+    if as_json:
+        api.resume(run, store)
+        return _summary(run, store, as_json)
+    columns = (
+        TextColumn("{task.fields[stage]}", style="bold"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("best {task.fields[best]}"),
+        TextColumn("{task.fields[speed]}"),
+        TextColumn("ETA {task.fields[eta]}"),
+    )
+    err.print(f"Run [bold]{run}[/]: Ctrl-C stops it, `python -m studio resume {run}` goes on.")
+    with Bar(*columns, console=err, transient=True) as bar:
+        line = bar.add_task("", stage="loading", best="–", speed="", eta="–", total=None)
+
+        def update(p: "Progress") -> None:
+            bar.update(
+                line,
+                completed=p.done,
+                total=p.total,
+                stage=p.stage or p.state,
+                best=_percent(p.best),
+                speed=f"{p.candidates_per_minute:.0f} candidates/min, "
+                f"{p.tokens_per_second:.0f} tokens/s",
+                eta=_duration(p.eta) if p.eta is not None else "–",
+            )
+
+        api.resume(run, store, update)
+    _summary(run, store, as_json)
+
+
+def _summary(run: str, store: "Store", as_json: bool) -> None:
+    """Everything the terminal tells of one run."""
+    from studio import api
+    from studio.recipe import Recipe
+
+    p = api.progress(run, store)
+    report = api.report(run, store)
+    best = store.best(run)
+    space = Recipe.from_yaml(p.run.recipe).build_space() if best else None
+    table = space.table(best.genome) if best and space else []
+    if as_json:
+        sessions = [e.payload for e in store.events(run) if e.kind == "session"]
+        return _json({**_run_json(p), "recipe": p.run.recipe, "sessions": sessions,
+                      "best_genome": best.genome.tolist() if best else None,
+                      "best_settings": table, "report": report})  # fmt: skip
+    out.print(
+        f"[bold]{_plain(p.run.name)}[/] (run {p.run.id}): {p.state}, {p.done}/{p.total} "
+        f"candidates in {_duration(p.elapsed)}"
+    )
+    if p.run.message:
+        err.print(_plain(p.run.message))
+    if best:
+        out.print(f"best: candidate {best.id}, {_percent(best.score)} on the search's examples")
+        out.print(_settings(table))
+    if report:
+        out.print(_scores(report))
+        rows = {row["role"]: row for row in reversed(report)}
+        if "evolved" in rows and rows["evolved"]["subject"].startswith("candidate:"):
+            out.print(f"Take it home: python -m studio export {run} --out DIR")
+
+
+def _settings(rows: list[dict[str, Any]]) -> Table:
+    """The best recipe, a row per layer group and source."""
+    keys = [key for key in ("group", "filter", "source", "weight", "density", "t")
+            if any(row.get(key) is not None for row in rows)]  # fmt: skip
+    table = Table(*keys, title="best recipe", title_justify="left")
+    for row in rows:
+        cells = (row.get(key) for key in keys)
+        table.add_row(*(f"{c:.2f}" if isinstance(c, float) else _plain(c or "") for c in cells))
+    return table
+
+
+def _scores(rows: list[dict[str, Any]]) -> Table:
+    table = Table("model", "role", "task", "score", "95 % interval", "examples",
+                  title="scores", title_justify="left")  # fmt: skip
+    for row in rows:
+        interval = f"{100 * row['low']:.1f} – {100 * row['high']:.1f}"
+        table.add_row(_plain(row["model"]), row["role"], row["task"], _percent(row["score"]),
+                      interval, str(row["n"]))  # fmt: skip
+    return table
+
+
+def _run_json(p: "Progress") -> dict[str, Any]:
+    fields = dataclasses.asdict(p)
+    record = fields.pop("run")
+    return {"run": record["id"], "name": record["name"], "created": record["created"],
+            "message": record["message"], **fields}  # fmt: skip
+
+
+def _outcomes(evaluation: "Evaluation") -> list[dict[str, Any]]:
+    return [dataclasses.asdict(outcome) for outcome in evaluation.outcomes]
+
+
+def _pairs(items: list[str], flag: str) -> list[tuple[str, str]]:
+    """'name=value' items, split."""
+    pairs = []
+    for item in items:
+        name, equals, value = item.partition("=")
+        if not equals or not name:
+            raise StudioError(f"{flag} {item}: write it as name=value.")
+        pairs.append((name, value))
+    return pairs
+
+
+def _json(document: Any) -> None:
+    print(json.dumps(document, ensure_ascii=False, indent=2, default=str))
+
+
+def _percent(score: float | None) -> str:
+    return "–" if score is None else f"{100 * score:.1f} %"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
+
+
+def _plain(text: Any) -> str:
+    """Text from a file, a model or a user, with rich's markup switched off."""
+    from rich.markup import escape
+
+    return escape(str(text))
