@@ -15,6 +15,7 @@ to know what an optimizer, a model or a task is.
 import json
 import secrets
 import sqlite3
+import tempfile
 import threading
 import time
 import zlib
@@ -226,23 +227,31 @@ class Store:
             db.execute("UPDATE runs SET seconds = seconds + ? WHERE id = ?", (seconds, run))
 
     def import_runs(self, path: str | Path) -> list[str]:
-        """Copy the runs of another store that this one does not hold; returns their ids."""
-        other = Store(path)
-        try:
-            new = [
-                run.id
-                for run in other.runs()
-                if not self._rows("SELECT 1 FROM runs WHERE id = ?", run.id)
-            ]
-            with self._transaction() as db:
-                for table, key in _TABLES.items():
-                    for run in new:
-                        for row in other._rows(f"SELECT * FROM {table} WHERE {key} = ?", run):
-                            marks = ", ".join("?" * len(row))
-                            db.execute(f"INSERT INTO {table} VALUES ({marks})", tuple(row))
-            return new
-        finally:
-            other.close()
+        """Copy the runs of another store that this one does not hold; returns their ids.
+
+        The other file is only read: it may be bundled, and lie where nobody may write.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / "runs.sqlite"
+            _copy(path, copy)
+            other = Store(copy)
+            try:
+                mine = {run.id for run in self.runs()}
+                new = [run.id for run in other.runs() if run.id not in mine]
+                with self._transaction() as db:
+                    for table, key in _TABLES.items():
+                        for run in new:
+                            for row in other._rows(f"SELECT * FROM {table} WHERE {key} = ?", run):
+                                marks = ", ".join("?" * len(row))
+                                db.execute(f"INSERT INTO {table} VALUES ({marks})", tuple(row))
+                return new
+            finally:
+                other.close()
+
+    def save_copy(self, path: str | Path) -> None:
+        """Write the whole store as one compact, self-contained file that does not exist yet."""
+        with self._lock:
+            self._db.execute("VACUUM INTO ?", (str(path),))
 
     # ── the log ───────────────────────────────────────────────────────────────────────────────
 
@@ -371,6 +380,19 @@ class Store:
 
 
 _TABLES = {"runs": "id", "events": "run", "candidates": "run", "evaluations": "run"}
+
+
+def _copy(path: str | Path, copy: Path) -> None:
+    """A snapshot of another store. One that nobody writes to is not touched at all."""
+    path = Path(path).resolve()
+    quiet = not path.with_name(path.name + "-wal").exists()
+    source = sqlite3.connect(f"{path.as_uri()}?{'immutable=1' if quiet else 'mode=ro'}", uri=True)
+    target = sqlite3.connect(copy)
+    try:
+        source.backup(target)
+    finally:
+        source.close()
+        target.close()
 
 
 def _statements(script: str) -> Iterator[str]:
