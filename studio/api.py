@@ -20,7 +20,7 @@ from studio.recipe import Recipe
 from studio.runs import Evaluation, Progress, Store
 from studio.runs import progress as reading
 from studio.runs.lock import is_held
-from studio.runs.store import FINISHED
+from studio.runs.store import FINISHED, QUEUED, STOPPED
 from studio.workspace import ASSETS, workspace
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "curve", "delete", "evaluate", "evolve", "export", "merge", "models", "open_store", "progress",
-    "report", "restart", "resume", "scores_of", "start", "stop", "strip", "subject",
+    "report", "restart", "resume", "scores_of", "start", "stop", "strip", "subject", "take_up",
 ]  # fmt: skip
 
 SAMPLE_RUN = ASSETS / "sample-run.sqlite"
@@ -59,7 +59,9 @@ def create(recipe: Recipe | str | Path, store: Store | None = None) -> str:
     """Record a queued run of a recipe whose models and tasks were checked; returns its id."""
     recipe = _anchored(_recipe(recipe))
     recipe.build_space()
-    for task in recipe.build_tasks():
+    tasks = recipe.build_tasks()
+    tasks[0].examples("dev")
+    for task in tasks:
         task.examples("test")
     return (store or Store()).create_run(recipe.name, recipe.to_yaml())
 
@@ -107,8 +109,18 @@ def restart(run: str, store: Store | None = None) -> str:
         raise StudioError(f"Run {record.id} is finished; there is nothing left to resume.")
     if is_held(store, record.id):
         raise StudioError(f"Run {record.id} is being worked on already; watch it or stop it first.")
+    store.set_status(record.id, QUEUED)
     _spawn(record.id, store)
     return record.id
+
+
+def take_up(run: str, store: Store) -> None:
+    """What a worker process does: resume the run, unless it was stopped before it got there."""
+    record = store.run(run)
+    if record.status == QUEUED and record.stop:
+        store.set_status(record.id, STOPPED)
+    else:
+        resume(record.id, store)
 
 
 def stop(run: str, store: Store | None = None) -> None:

@@ -120,7 +120,7 @@ def worker(
     from studio import api
     from studio.runs import Store
 
-    api.resume(run, Store(store))
+    api.take_up(run, Store(store))
 
 
 @app.command()
@@ -178,7 +178,7 @@ def evaluate(
     """Score one model on a task, without recording it."""
     from studio import api
 
-    options = dict(_pairs(option or [], "--option"))
+    options = {name: _value(text) for name, text in _pairs(option or [], "--option")}
     with err.status(f"{_plain(model)} answers {task} …"):
         evaluation = api.evaluate(
             model, task, split, options, examples, api.open_store(), batch_size
@@ -353,6 +353,15 @@ def _pairs(items: list[str], flag: str) -> list[tuple[str, str]]:
             raise StudioError(f"{flag} {item}: write it as name=value.")
         pairs.append((name, value))
     return pairs
+
+
+def _value(text: str) -> Any:
+    """A task's option as a recipe would give it: a number, true or false, or else text."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return value if isinstance(value, int | float | bool) else text
 
 
 def _json(document: Any) -> None:

@@ -4,6 +4,7 @@ Knows the fields, their bounds and how to say what is wrong with one. Refuses to
 is done: models are opened and tasks loaded only by the ``build_*`` methods, when a run needs them.
 """
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 MethodName = Literal["linear", "task_arithmetic", "ties", "dare_linear", "dare_ties", "slerp"]
 #: A recipe is a page, not a data file: larger input is a mistake (or an attack).
 MAX_BYTES = 256 * 1024
+#: YAML aliases can make a page mean gigabytes ("billion laughs"): this many values are refused.
+MAX_VALUES = 10_000
 
 
 class _Section(BaseModel):
@@ -98,6 +101,11 @@ class Recipe(_Section):
                 "objectives: this version searches one objective; keep one there and move the "
                 "others to 'report', where their test scores are reported"
             )
+        if any(item.examples for item in self.report):
+            raise ValueError(
+                "report: 'examples' says what the search sees, and the report is made on the whole "
+                "test split; leave it out there"
+            )
         if len(set(self.sources)) < len(self.sources):
             raise ValueError("sources: the same model is listed twice; list each source once")
         if self.space.method not in ("linear", "slerp") and not self.base:
@@ -115,13 +123,22 @@ class Recipe(_Section):
             StudioError: not YAML, not a mapping, or a field is wrong; the sentence names the field.
         """
         if len(text.encode("utf-8", "replace")) > MAX_BYTES:
-            raise StudioError(f"{where} is larger than {MAX_BYTES // 1024} KiB; a recipe is a page.")
+            raise StudioError(
+                f"{where} is larger than {MAX_BYTES // 1024} KiB; a recipe is a page."
+            )
         try:
             document = yaml.safe_load(text)
         except (yaml.YAMLError, ValueError, RecursionError) as error:
             mark = getattr(error, "problem_mark", None)
             place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-            raise StudioError(f"{where} is not valid YAML{place}; check the indentation.") from error
+            raise StudioError(
+                f"{where} is not valid YAML{place}; check the indentation."
+            ) from error
+        if _weight(document) > MAX_VALUES:
+            raise StudioError(
+                f"{where} holds more than {MAX_VALUES} values once its aliases are written out; a "
+                "recipe is a page."
+            )
         if not isinstance(document, dict):
             raise StudioError(
                 f"{where} must be a YAML mapping with at least 'sources' and 'objectives'; "
@@ -178,16 +195,39 @@ class Recipe(_Section):
         )
 
     def build_tasks(self) -> list["Task"]:
-        """The tasks of the objectives, then those only reported on the test split."""
+        """The tasks of the objectives, then those only reported on the test split.
+
+        Scores are recorded by task name: of two tasks of one kind the second is called 'csv (2)'.
+        """
         from studio.tasks import load_task
 
-        return [load_task(item.task, **item.options) for item in [*self.objectives, *self.report]]
+        tasks = [load_task(item.task, **item.options) for item in [*self.objectives, *self.report]]
+        kinds: Counter[str] = Counter()
+        for task in tasks:
+            kinds[task.name] += 1
+            if kinds[task.name] > 1:
+                task.name = f"{task.name} ({kinds[task.name]})"
+        return tasks
+
+
+def _weight(document: Any) -> int:
+    """How many values a document means with its aliases written out; stops counting when many."""
+    count, waiting = 0, [document]
+    while waiting and count <= MAX_VALUES:
+        value = waiting.pop()
+        count += 1
+        if isinstance(value, dict):
+            waiting.extend(value.values())
+        elif isinstance(value, list | tuple | set):
+            waiting.extend(value)
+    return count
 
 
 def _sentence(error: ValidationError) -> str:
     """The first problem of a validation error, as field, problem and remedy in one sentence."""
     problem = error.errors()[0]
-    field = ".".join(str(part) for part in problem["loc"] if part not in ("int", "literal['all']"))
+    parts = (str(part) for part in problem["loc"] if part not in ("int", "literal['all']"))
+    field = _short(".".join(parts))
     more = f" ({error.error_count() - 1} more after that.)" if error.error_count() > 1 else ""
     if problem["type"] == "extra_forbidden":
         section = _section(problem["loc"][:-1])
@@ -197,9 +237,15 @@ def _sentence(error: ValidationError) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
     given = problem.get("input")
-    shown = f", not {given!r}" if isinstance(given, str | int | float | bool) else ""
+    shown = f", not {_short(repr(given))}" if isinstance(given, str | int | float | bool) else ""
     lead = f"'{field}': " if field else ""
     return f"{lead}{message}{shown}.{more}"
+
+
+def _short(text: str) -> str:
+    """A stranger's text within a sentence: one line, not too long."""
+    text = "".join(c if c.isprintable() else "?" for c in text)
+    return text if len(text) <= 80 else text[:79] + "…"
 
 
 def _section(location: tuple[int | str, ...]) -> type[_Section]:

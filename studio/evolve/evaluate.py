@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from studio.errors import StudioError
 from studio.evolve.generate import BrokenModel, Response, chat_prompt, generate
 from studio.runs.store import Evaluation, Outcome
 
@@ -53,7 +54,7 @@ def evaluate(
         on_halving: told every new batch size.
 
     Raises:
-        torch.OutOfMemoryError: not even one example fits.
+        StudioError: not even one example fits the memory.
     """
     start = time.perf_counter()
     prompts = prompts_for(tokenizer, task, examples)
@@ -71,7 +72,10 @@ def evaluate(
             broken, responses = str(error), [Response("", 0)] * len(prompts)
         except torch.OutOfMemoryError:
             if batch_size == 1:
-                raise
+                raise StudioError(
+                    f"{subject} does not fit the memory of {model.device} even with one question "
+                    "at a time; use precision bf16, smaller models or a larger device."
+                ) from None
             batch_size //= 2
             torch.cuda.empty_cache()
             on_halving(batch_size)

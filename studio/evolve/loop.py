@@ -53,8 +53,8 @@ def work(store: Store, run: str, on_step: Callable[[], None] = lambda: None) -> 
         if store.run(run).status == FINISHED:
             return
         store.set_status(run, RUNNING)
-        with _stop_on_terminate(store, run):
-            _Loop(store, run, on_step).run()
+        with _stop_on_terminate() as terminated:
+            _Loop(store, run, on_step, terminated).run()
         store.set_status(run, FINISHED)
     except (_Stopped, KeyboardInterrupt):
         store.set_status(run, STOPPED)
@@ -70,14 +70,18 @@ def work(store: Store, run: str, on_step: Callable[[], None] = lambda: None) -> 
 
 
 @contextmanager
-def _stop_on_terminate(store: Store, run: str) -> Iterator[None]:
-    """A polite kill asks the run to stop after the candidate in flight."""
+def _stop_on_terminate() -> Iterator[threading.Event]:
+    """An event that a polite kill sets: the run stops after the candidate in flight.
+
+    Nothing is recorded in the handler, which may interrupt a transaction of the same store.
+    """
+    terminated = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield terminated
         return
-    before = signal.signal(signal.SIGTERM, lambda *_: store.request_stop(run))
+    before = signal.signal(signal.SIGTERM, lambda *_: terminated.set())
     try:
-        yield
+        yield terminated
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -85,8 +89,11 @@ def _stop_on_terminate(store: Store, run: str) -> Iterator[None]:
 class _Loop:
     """One session of work on a run."""
 
-    def __init__(self, store: Store, run: str, on_step: Callable[[], None]):
+    def __init__(
+        self, store: Store, run: str, on_step: Callable[[], None], terminated: threading.Event
+    ):
         self.store, self.run_id, self.on_step = store, run, on_step
+        self.terminated = terminated
         self.recipe = Recipe.from_yaml(store.run(run).recipe, "The recorded recipe")
         self.space = self.recipe.build_space()
         self.tasks = self.recipe.build_tasks()
@@ -305,7 +312,7 @@ class _Loop:
             gc.collect()
 
     def _check_stop(self) -> None:
-        if self.store.run(self.run_id).stop:
+        if self.terminated.is_set() or self.store.run(self.run_id).stop:
             raise _Stopped
 
 

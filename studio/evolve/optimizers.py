@@ -82,12 +82,17 @@ class CMA:
         import cma
 
         random = np.random.default_rng(seed)
+        self._lower, self._upper = lower, upper
+        # cma refuses a single dimension (slerp with one t): a second one without effect keeps it
+        # company, and is cut off again in ask
+        spare = 1 if len(initial) == 1 else 0
+        low, high = np.append(lower, [0.0] * spare), np.append(upper, [1.0] * spare)
         self._es = cma.CMAEvolutionStrategy(
-            np.asarray(initial, np.float64),
+            np.append(initial, [0.5] * spare).astype(np.float64),
             sigma,
             {
-                "bounds": [list(lower), list(upper)],
-                "CMA_stds": np.asarray(upper - lower, np.float64),
+                "bounds": [list(low), list(high)],
+                "CMA_stds": (high - low).astype(np.float64),
                 "popsize": population,
                 # cma draws from numpy's global generator unless given both of these
                 "randn": lambda *shape: random.standard_normal(shape),
@@ -95,7 +100,6 @@ class CMA:
                 "verbose": -9,
             },
         )
-        self._lower, self._upper = lower, upper
         self._population = population
         self._asked = 0
         self._waiting: dict[int, np.ndarray] = {}  # cma's own solutions, by id
@@ -105,9 +109,7 @@ class CMA:
         proposed = []
         for solution in self._es.ask(number=n):
             self._waiting[self._asked] = solution
-            # the boundary transformation can overshoot by a rounding error
-            genome = np.clip(np.array(solution, np.float64), self._lower, self._upper)
-            proposed.append((self._asked, genome))
+            proposed.append((self._asked, self._genome(solution)))
             self._asked += 1
         return proposed
 
@@ -121,5 +123,9 @@ class CMA:
             self._es.tell(solutions, losses)
 
     def favorite(self) -> np.ndarray:
-        mean = np.asarray(self._es.result.xfavorite, np.float64)
-        return np.clip(mean, self._lower, self._upper)
+        return self._genome(self._es.result.xfavorite)
+
+    def _genome(self, solution: np.ndarray) -> np.ndarray:
+        """What the library means; its boundary transformation can overshoot by a rounding."""
+        genes = np.array(solution, np.float64)[: len(self._lower)]
+        return np.clip(genes, self._lower, self._upper)

@@ -158,10 +158,21 @@ class Store:
                     f"The run store {self.path} cannot be written ({error}); free some disk space "
                     "or check its permissions, then resume: what was recorded is safe."
                 ) from error
+            except sqlite3.DatabaseError as error:
+                raise self._damaged(error) from error
 
     def _rows(self, query: str, *values: Any) -> list[sqlite3.Row]:
         with self._lock:
-            return self._db.execute(query, values).fetchall()
+            try:
+                return self._db.execute(query, values).fetchall()
+            except sqlite3.DatabaseError as error:
+                raise self._damaged(error) from error
+
+    def _damaged(self, error: sqlite3.DatabaseError) -> StudioError:
+        return StudioError(
+            f"The run store {self.path} cannot be read ({error}); restore it from a copy, or move "
+            "it away to begin a new one."
+        )
 
     def close(self) -> None:
         """Close the connection; the store is not usable after."""
@@ -208,11 +219,11 @@ class Store:
             db.execute("DELETE FROM runs WHERE id = ?", (run,))
 
     def set_status(self, run: str, status: str, message: str = "") -> None:
-        """Where the run stands; starting it again clears an earlier wish to stop."""
+        """Where the run stands; queueing or starting it again clears an earlier wish to stop."""
         with self._transaction() as db:
             db.execute(
                 "UPDATE runs SET status = ?, message = ?, version = version + 1, "
-                "stop = CASE WHEN ? = 'running' THEN 0 ELSE stop END WHERE id = ?",
+                "stop = CASE WHEN ? IN ('queued', 'running') THEN 0 ELSE stop END WHERE id = ?",
                 (status, message, status, run),
             )
 
@@ -230,15 +241,25 @@ class Store:
         """Copy the runs of another store that this one does not hold; returns their ids.
 
         The other file is only read: it may be bundled, and lie where nobody may write.
+
+        Raises:
+            StudioError: there is no such file or it is no run store; nothing is imported.
         """
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder) / "runs.sqlite"
-            _copy(path, copy)
+            try:
+                _copy(path, copy)
+            except sqlite3.Error as error:
+                raise StudioError(
+                    f"The runs of {path} cannot be imported ({error}); check the path, or get the "
+                    "file again."
+                ) from error
             other = Store(copy)
             try:
-                mine = {run.id for run in self.runs()}
-                new = [run.id for run in other.runs() if run.id not in mine]
                 with self._transaction() as db:
+                    # looked up in the transaction: another process may be importing the same file
+                    mine = {run.id for run in self.runs()}
+                    new = [run.id for run in other.runs() if run.id not in mine]
                     for table, key in _TABLES.items():
                         for run in new:
                             for row in other._rows(f"SELECT * FROM {table} WHERE {key} = ?", run):
