@@ -18,10 +18,12 @@ from studio.merge.parameter_space import ParameterSpace, Setting
 
 #: What a recipe's ``precision`` means.
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
-#: Entries merged at a time: as many per CPU thread as keep the temporaries in its cache, and enough
-#: elsewhere to keep the device busy.
+#: Entries merged at a time on one CPU thread: the temporaries stay in its cache.
 CPU_CHUNK = 1 << 15
-DEVICE_CHUNK = 1 << 24
+#: Tensors from this size are worth waking the other CPU threads for.
+LARGE = 1 << 22
+#: Entries merged at a time on a GPU: enough to keep it busy, few enough to bound the temporaries.
+GPU_CHUNK = 1 << 24
 
 
 def dtype_of(precision: str) -> torch.dtype:
@@ -92,8 +94,9 @@ class Ingredients:
         """Write the merged tensor into ``out``, flat ``[n]``, computing in float32."""
         count = out.numel()
         limits = [self._limit(density, count) for density in setting.densities]
-        on_cpu = out.device.type == "cpu"
-        chunk = CPU_CHUNK * torch.get_num_threads() if on_cpu else DEVICE_CHUNK
+        chunk = GPU_CHUNK
+        if out.device.type == "cpu":
+            chunk = CPU_CHUNK * (torch.get_num_threads() if count >= LARGE else 1)
         for start in range(0, count, chunk):
             piece = slice(start, start + chunk)
             vectors = [vector[piece].float() for vector in self.vectors]

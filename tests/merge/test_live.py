@@ -189,3 +189,17 @@ def test_applying_bonsai_sized_dare_ties_takes_under_50_ms(make_space):
         live.apply(genome)
         seconds.append(time.perf_counter() - start)
     assert min(seconds) < 0.050, seconds
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("method", METHODS)
+def test_the_gpu_gives_the_same_merge_within_one_ulp(make_space, random_genome, method):
+    space = make_space(sources=("ja", "math"), method=method)
+    merged = []
+    for device in ("cpu", "cuda"):
+        live = LiveModel(space, device=device)
+        live.apply(random_genome(space))
+        merged.append({name: tensor.cpu() for name, tensor in live.state_dict().items()})
+    for name, tensor in merged[0].items():
+        ulp = torch.nextafter(tensor.abs(), torch.tensor(torch.inf)) - tensor.abs()
+        assert ((tensor - merged[1][name]).abs() <= ulp).all(), name

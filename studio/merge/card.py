@@ -1,0 +1,195 @@
+"""The model card (README.md) of an exported merge.
+
+Knows how a card is written and what the sources' licences mean for a merge; refuses to measure
+anything: scores and lineage come from the run.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import yaml
+
+from studio.merge.mergekit_config import mergekit_obstacle
+from studio.merge.parameter_space import ParameterSpace
+from studio.models import bundled
+
+if TYPE_CHECKING:
+    from studio.models import Checkpoint
+
+#: Licences (hub ids) whose only demand is to keep their notices.
+PERMISSIVE = {
+    "0bsd", "afl-3.0", "apache-2.0", "artistic-2.0", "bsd", "bsd-2-clause", "bsd-3-clause",
+    "bsd-3-clause-clear", "cc-by-2.0", "cc-by-2.5", "cc-by-3.0", "cc-by-4.0", "cc0-1.0", "ecl-2.0",
+    "isc", "mit", "ms-pl", "ncsa", "postgresql", "unlicense", "wtfpl", "zlib",
+}  # fmt: skip
+#: What else the hub accepts as a licence id; anything else is "other" with a ``license_name``.
+_KNOWN = re.compile(
+    r"[la]?gpl(-[123]\.[01])?|mpl-2\.0|epl-[12]\.0|eupl-1\.[12]|osl-3\.0|gemma|llama[234](\.\d)?"
+    r"|(\w+-)?openrail(-m|\+\+)?|cc-by(-nc)?(-sa|-nd)?-[234]\.[05]"
+)
+_RESTRICTED = re.compile(r"-nc\b|non-?commercial|research|\bamlr\b", re.IGNORECASE)
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
+
+
+def licence_of_merge(models: "Sequence[Checkpoint]") -> tuple[dict[str, str], str]:
+    """What the licences of all models make of their merge.
+
+    Returns:
+        Front matter (``license`` and, for "other", ``license_name``), and a sentence for people.
+        A research-only or non-commercial source makes the merge so; a model without a stated
+        licence makes the merge's unknown; otherwise the one that demands something rules.
+    """
+    licences = {model.name: model.licence for model in models}
+    restricted = {n: x for n, x in licences.items() if x and _RESTRICTED.search(x)}
+    demanding = {x for x in licences.values() if x and x.lower() not in PERMISSIVE}
+    if restricted:
+        why = ", ".join(f"{name} ({licence})" for name, licence in restricted.items())
+        sentence = f"Not for commercial use: it contains {why}."
+        if None in licences.values():
+            sentence += f" {_silent(licences)}"
+        if len(demanding) == 1 and None not in licences.values():
+            return _front(demanding.pop()), sentence
+        return {"license": "other", "license_name": "non-commercial"}, sentence
+    if None in licences.values():
+        return {"license": "other", "license_name": "unknown"}, _silent(licences)
+    if len(demanding) > 1:
+        return (
+            {"license": "other", "license_name": "several"},
+            f"Several licences apply at once: {', '.join(sorted(demanding))}.",
+        )
+    if demanding:
+        licence = demanding.pop()
+        return _front(licence), f"The terms of {licence} apply to the merge."
+    distinct = sorted({x.lower() for x in licences.values()})
+    licence = "apache-2.0" if "apache-2.0" in distinct else distinct[0]
+    return {"license": licence}, "Free to use; keep the licence notices of all models above."
+
+
+def _front(licence: str) -> dict[str, str]:
+    known = licence.lower() in PERMISSIVE or _KNOWN.fullmatch(licence.lower())
+    return {"license": licence} if known else {"license": "other", "license_name": licence}
+
+
+def _silent(licences: Mapping[str, str | None]) -> str:
+    names = ", ".join(name for name, licence in licences.items() if licence is None)
+    return f"No licence is stated by {names}: ask the authors before sharing the merge."
+
+
+def model_card(
+    *,
+    title: str,
+    recipe: str,
+    space: ParameterSpace,
+    genome: np.ndarray,
+    scores: Sequence[Mapping] = (),
+    lineage: Mapping[str, object] | None = None,
+) -> str:
+    """README.md of a merge, with the front matter the hub reads.
+
+    Args:
+        title: name of the merge.
+        recipe: the recipe's YAML.
+        scores: rows ``{model, task, split, score, low, high, examples}``; score and its 95 %
+            interval as fractions of 1, in the order to print.
+        lineage: how it came about, as label → value (run, candidate, optimizer, seed, versions).
+
+    Raises:
+        StudioError: the genome does not belong to the space.
+    """
+    table = space.table(genome)
+    licence, sentence = licence_of_merge(space.models)
+    front = {
+        **licence,
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "base_model": [model.name for model in space.models if _on_the_hub(model)],
+        "base_model_relation": "merge",
+        "tags": ["merge", "evollm-studio", space.method.name],
+    }
+    if not front["base_model"]:
+        del front["base_model"], front["base_model_relation"]
+    parts = [
+        f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---",
+        f"# {_plain(title)}",
+        f"A merge of {len(space.sources)} model(s) with the method `{space.method.name}` "
+        f"({space.method.reference}), evolved with EvoLLM Studio in the parameter space of "
+        "[Evolutionary Optimization of Model Merging Recipes](https://arxiv.org/abs/2403.13187).",
+        "## Models and licences",
+        _table(["model", "role", "licence"], _model_rows(space)),
+        f"**Licence of the merge.** {_plain(sentence)}",
+    ]
+    if scores:
+        rows = [
+            [
+                row["model"], row["task"], row["split"],
+                f"{row['score']:.1%} ({row['low']:.1%} to {row['high']:.1%})", row["examples"],
+            ]
+            for row in scores
+        ]  # fmt: skip
+        parts += [
+            "## Scores",
+            "With 95 % confidence intervals.",
+            _table(["model", "task", "split", "score", "examples"], rows),
+        ]
+    if lineage:
+        parts += [
+            "## Lineage",
+            "\n".join(f"- {_plain(k)}: {_plain(v)}" for k, v in lineage.items()),
+        ]
+    columns = [c for c in table[0] if any(row[c] is not None for row in table)]
+    parts += [
+        "## What is merged how",
+        _table(columns, [[_number(row[c]) for c in columns] for row in table]),
+        "## Recipe",
+        _fence(recipe, "yaml"),
+        _mergekit_sentence(space),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _model_rows(space: ParameterSpace) -> list[list]:
+    rows = [[source.name, "source", source.licence or "not stated"] for source in space.sources]
+    if space.base:
+        rows.insert(0, [space.base.name, "base", space.base.licence or "not stated"])
+    return rows
+
+
+def _on_the_hub(model: "Checkpoint") -> bool:
+    local = model.name in bundled() or str(model.path) == model.name
+    return not local and _HUB_ID.fullmatch(model.name) is not None
+
+
+def _mergekit_sentence(space: ParameterSpace) -> str:
+    if obstacle := mergekit_obstacle(space):
+        return f"There is no mergekit configuration of this merge: {_plain(obstacle)}"
+    text = "`mergekit.yaml` is the same merge as a mergekit configuration"
+    if space.method.masks == "random":
+        text += ", except that mergekit draws other random masks"
+    return text + "."
+
+
+def _number(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _table(header: list[str], rows: list[list]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(_plain(cell) for cell in line) + " |" for line in lines)
+
+
+def _plain(value: object) -> str:
+    """Text that stays text: one line, with what Markdown or HTML would read made harmless."""
+    text = " ".join(str(value).split())
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*|\[\]])", r"\\\1", text)
+
+
+def _fence(text: str, language: str) -> str:
+    """A code block whose fence is longer than any run of backticks inside."""
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{text.rstrip()}\n{fence}"

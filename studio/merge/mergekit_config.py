@@ -1,0 +1,133 @@
+"""The same merge as an ordinary mergekit configuration, for those who want to run it there.
+
+Knows mergekit's slices and conditional parameters; refuses to import mergekit, which is only a
+dependency of the tests that compare the two.
+"""
+
+import numpy as np
+import yaml
+
+from studio.errors import StudioError
+from studio.merge.parameter_space import ParameterSpace, Part, Setting
+from studio.models import bundled
+
+_RANDOM = """\
+# DARE drops entries at random. mergekit draws other masks than EvoLLM Studio (and rescales by the
+# share of the L1 norm that was kept instead of 1/density), so that its merge will not be this one
+# entry by entry, and its scores will differ a little.
+"""
+_BUNDLED = "# Paths of bundled models are relative to the folder of EvoLLM Studio.\n"
+
+
+def mergekit_obstacle(space: ParameterSpace) -> str | None:
+    """Why mergekit cannot express merges of this space, in a sentence; None where it can."""
+    donor = _donor(space)
+    if donor.tied != space.tied:
+        return (
+            f"mergekit takes the configuration of {donor.name}, whose output head is tied to its "
+            "embedding, while this merge has a head of its own."
+        )
+    return None
+
+
+def mergekit_yaml(space: ParameterSpace, genome: np.ndarray, dtype: str) -> str | None:
+    """A mergekit configuration that merges as ``genome`` does, or None (see `mergekit_obstacle`).
+
+    Args:
+        dtype: of the result, "float32" or "bfloat16"; mergekit computes in float32 either way,
+            as the Studio does.
+
+    Raises:
+        StudioError: the genome does not belong to the space, or the dtype is another.
+    """
+    if dtype not in ("float32", "bfloat16"):
+        raise StudioError(f"There is no dtype '{dtype}' here; use float32 or bfloat16.")
+    settings = space.part_settings(genome)
+    if mergekit_obstacle(space):
+        return None
+    blocks: dict[str, list[tuple[Part, Setting]]] = {}
+    outer = []
+    for part, setting in settings:
+        if part.layers:
+            blocks.setdefault(part.group, []).append((part, setting))
+        else:
+            outer.append((part, setting))
+    # mergekit looks up the parameters of what precedes the layers in the first slice, of what
+    # follows them in the last.
+    ends = (next(iter(blocks)), list(blocks)[-1])
+    document = {
+        "merge_method": space.method.name,
+        "base_model": _path(_donor(space)),
+        "dtype": "float32",
+        "slices": [
+            _slice(space, parts, outer if group in ends else []) for group, parts in blocks.items()
+        ],
+    }
+    if dtype != "float32":
+        document["out_dtype"] = dtype
+    if "weight" in space.method.genes:
+        document["parameters"] = {"normalize": space.normalize}
+    comment = "# Made by EvoLLM Studio. Run with: mergekit-yaml mergekit.yaml OUTPUT_FOLDER\n"
+    if space.method.masks == "random":
+        comment += _RANDOM
+    if any(model.name in bundled() for model in space.models):
+        comment += _BUNDLED
+    text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, default_flow_style=None)
+    return comment + text
+
+
+def _donor(space: ParameterSpace):
+    """The model whose config and tokenizer mergekit copies."""
+    if space.base:
+        return space.base
+    # slerp starts from its base_model; linear only takes the configuration from it.
+    return space.sources[0] if "t" in space.method.genes else space.template
+
+
+def _path(model) -> str:
+    return f"assets/models/{model.name}" if model.name in bundled() else model.name
+
+
+def _slice(space: ParameterSpace, parts: list, outer: list) -> dict:
+    layers = parts[0][0].layers
+    span = [layers[0], layers[-1] + 1]
+    conditions = _conditions(space, parts, outer)
+    sources = []
+    for index, source in enumerate(space.sources):
+        entry = {"model": _path(source), "layer_range": span}
+        parameters = {}
+        if "weight" in space.method.genes:
+            parameters["weight"] = _values(conditions, lambda s, i=index: s.weights[i])
+        if "density" in space.method.genes:
+            parameters["density"] = _values(conditions, lambda s, i=index: s.densities[i])
+        sources.append(entry | ({"parameters": parameters} if parameters else {}))
+    if space.base:
+        sources.append({"model": _path(space.base), "layer_range": span})
+    if "t" in space.method.genes:
+        return {"sources": sources, "parameters": {"t": _values(conditions, lambda s: s.t)}}
+    return {"sources": sources}
+
+
+def _conditions(space: ParameterSpace, parts: list, outer: list) -> list:
+    """(name filter, Setting) for one slice, in mergekit's order: the first that matches decides."""
+    conditions = []
+    for part, setting in outer:
+        conditions += [(name, setting) for name in part.tensors]
+        if space.tied:  # in case a file stores the tied head as well
+            conditions.append(("lm_head.weight", setting))
+    for part, setting in parts:
+        if part.filter is None:  # norms keep the default even where a filter would match their name
+            exceptions = [n for n in part.tensors if any(text in n for text in space.filters)]
+            conditions += [(name, setting) for name in exceptions]
+    conditions += [(part.filter, setting) for part, setting in parts if part.filter is not None]
+    conditions += [(None, setting) for part, setting in parts if part.filter is None]
+    return conditions
+
+
+def _values(conditions: list, value) -> float | list[dict]:
+    if len(conditions) == 1:
+        return value(conditions[0][1])
+    return [
+        ({"filter": text} if text else {}) | {"value": value(setting)}
+        for text, setting in conditions
+    ]
