@@ -69,6 +69,8 @@ def export(
         (temporary / "recipe.yaml").write_text(recipe_yaml, encoding="utf-8")
         if mergekit is not None:
             (temporary / "mergekit.yaml").write_text(mergekit, encoding="utf-8")
+        for file in temporary.glob("*.safetensors"):  # safetensors makes files private to the user
+            shutil.copymode(temporary / "README.md", file)
         if out.exists():
             out.rmdir()  # empty, as checked; refuses if that changed meanwhile
         os.replace(temporary, out)

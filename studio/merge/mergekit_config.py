@@ -90,11 +90,10 @@ def _path(model) -> str:
 
 def _slice(space: ParameterSpace, parts: list, outer: list) -> dict:
     layers = parts[0][0].layers
-    span = [layers[0], layers[-1] + 1]
     conditions = _conditions(space, parts, outer)
     sources = []
     for index, source in enumerate(space.sources):
-        entry = {"model": _path(source), "layer_range": span}
+        entry = {"model": _path(source), "layer_range": [layers[0], layers[-1] + 1]}
         parameters = {}
         if "weight" in space.method.genes:
             parameters["weight"] = _values(conditions, lambda s, i=index: s.weights[i])
@@ -102,7 +101,7 @@ def _slice(space: ParameterSpace, parts: list, outer: list) -> dict:
             parameters["density"] = _values(conditions, lambda s, i=index: s.densities[i])
         sources.append(entry | ({"parameters": parameters} if parameters else {}))
     if space.base:
-        sources.append({"model": _path(space.base), "layer_range": span})
+        sources.append({"model": _path(space.base), "layer_range": [layers[0], layers[-1] + 1]})
     if "t" in space.method.genes:
         return {"sources": sources, "parameters": {"t": _values(conditions, lambda s: s.t)}}
     return {"sources": sources}

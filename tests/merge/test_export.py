@@ -80,6 +80,7 @@ def test_the_folder_is_complete_and_generates_the_same(make_space, random_genome
         "README.md", "recipe.yaml", "mergekit.yaml", "config.json", "generation_config.json",
         "model.safetensors", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja",
     }  # fmt: skip
+    assert len({path.stat().st_mode for path in out.iterdir()}) == 1
     assert (out / "README.md").read_text() == TEXT["card"]
     assert (out / "recipe.yaml").read_text() == TEXT["recipe_yaml"]
     tokenizer = AutoTokenizer.from_pretrained(out)

@@ -154,6 +154,7 @@ def test_bundled_models_are_named_by_their_folder(make_space, monkeypatch):
     space.sources[0] = dataclasses.replace(space.sources[0], name="bonsai-ja")
     monkeypatch.setattr(mergekit_config, "bundled", lambda: ["bonsai-ja"])
     text = mergekit_yaml(space, space.initial, "float32")
+    assert "&id" not in text
     models = [s["model"] for s in yaml.safe_load(text)["slices"][0]["sources"]]
     assert models[0] == "assets/models/bonsai-ja" and os.path.isabs(models[1])
     assert "relative to the folder of EvoLLM Studio" in text
