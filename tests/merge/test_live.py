@@ -174,7 +174,11 @@ def test_the_first_source_with_a_chat_template_speaks(make_space, family_factory
 
 
 def test_applying_bonsai_sized_dare_ties_takes_under_50_ms(make_space):
-    """3.8 M parameters and three sources, as the bundled models have; the best of ten counts."""
+    """3.8 M parameters and three sources, as the bundled models have; the best of ten counts.
+
+    Processor time, which is the time on the clock of an idle machine: tensors of this size are
+    merged on one thread. So a busy machine does not fail the test.
+    """
     space = make_space(
         layers=8, hidden_size=192, intermediate_size=512, num_attention_heads=6,
         num_key_value_heads=3, head_dim=32, vocab_size=1536,
@@ -185,9 +189,9 @@ def test_applying_bonsai_sized_dare_ties_takes_under_50_ms(make_space):
     seconds = []
     for _ in range(10):
         genome = generator.uniform(space.lower, space.upper)
-        start = time.perf_counter()
+        start = time.process_time()
         live.apply(genome)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.process_time() - start)
     assert min(seconds) < 0.050, seconds
 
 
