@@ -91,8 +91,8 @@ def model_card(
     Args:
         title: name of the merge.
         recipe: the recipe's YAML.
-        scores: rows ``{model, task, split, score, low, high, examples}``; score and its 95 %
-            interval as fractions of 1, in the order to print.
+        scores: rows ``{model, task, split, score, low, high, n}``; score and its 95 % interval
+            as fractions of 1, of n examples, in the order to print.
         lineage: how it came about, as label → value (run, candidate, optimizer, seed, versions).
 
     Raises:
@@ -124,7 +124,7 @@ def model_card(
         rows = [
             [
                 row["model"], row["task"], row["split"],
-                f"{row['score']:.1%} ({row['low']:.1%} to {row['high']:.1%})", row["examples"],
+                f"{row['score']:.1%} ({row['low']:.1%} to {row['high']:.1%})", row["n"],
             ]
             for row in scores
         ]  # fmt: skip

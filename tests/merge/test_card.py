@@ -58,9 +58,9 @@ def test_the_strictest_licence_rules(licences, front, words):
 
 SCORES = [
     {"model": "ja", "task": "jmath", "split": "test", "score": 0.012, "low": 0.004, "high": 0.035,
-     "examples": 250},
+     "n": 250},
     {"model": "merge", "task": "jmath", "split": "test", "score": 0.56, "low": 0.498, "high": 0.62,
-     "examples": 250},
+     "n": 250},
 ]  # fmt: skip
 
 
