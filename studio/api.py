@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from studio.errors import StudioError
 from studio.recipe import Recipe
-from studio.runs import Evaluation, Progress, Store
+from studio.runs import Candidate, Evaluation, Progress, Run, Store
 from studio.runs import progress as reading
 from studio.runs.lock import is_held
 from studio.runs.store import FINISHED, QUEUED, STOPPED
@@ -336,10 +336,11 @@ def export(
     space = recipe.build_space()
     card = model_card(
         title=f"{recipe.name} (candidate {chosen.id} of run {record.id})",
-        recipe=recipe,
+        recipe=record.recipe,
         space=space,
         genome=chosen.genome,
         scores=_card_scores(record.id, chosen.id, store),
+        lineage=_lineage(record, chosen),
     )
     return write(
         space,
@@ -349,6 +350,15 @@ def export(
         recipe_yaml=record.recipe,
         precision=recipe.precision,
     )
+
+
+def _lineage(record: Run, candidate: Candidate) -> dict[str, Any]:
+    """Where a candidate comes from, for its card."""
+    return {
+        "run": record.id,
+        "candidate": candidate.id,
+        "proposed by": f"{candidate.stage}, generation {candidate.generation}",
+    }
 
 
 def _card_scores(run: str, number: int, store: Store) -> list[dict[str, Any]]:
@@ -398,13 +408,14 @@ def merge(
         if value is not None:
             genome[index] = value
     title = recipe.name
-    card = model_card(title=title, recipe=recipe, space=space, genome=genome, scores=[])
+    text = recipe.to_yaml()
+    card = model_card(title=title, recipe=text, space=space, genome=genome)
     return write(
         space,
         genome,
         Path(out),
         card=card,
-        recipe_yaml=recipe.to_yaml(),
+        recipe_yaml=text,
         precision=recipe.precision,
     )
 
