@@ -128,6 +128,14 @@ def make_family(
     return folders
 
 
+@pytest.fixture(autouse=True)
+def own_workspace(tmp_path_factory, monkeypatch) -> Path:
+    """No test touches the user's workspace; nor does a process that a test starts."""
+    folder = tmp_path_factory.mktemp("workspace")
+    monkeypatch.setenv("STUDIO_WORKSPACE", str(folder))
+    return folder
+
+
 @pytest.fixture(scope="session")
 def family_factory(tmp_path_factory) -> Callable[..., dict[str, Path]]:
     """`family_factory(tied=True, layers=4, dtype="bfloat16")` → folders; made once per options.
@@ -149,3 +157,46 @@ def family_factory(tmp_path_factory) -> Callable[..., dict[str, Path]]:
 def tiny_family(family_factory) -> dict[str, Path]:
     """The default family: Mistral, untied, three layers, float32. Read-only."""
     return family_factory()
+
+
+#: What a random model's babble holds now and then (a broken UTF-8 byte): scores differ.
+SYMBOL = "�"
+
+
+@pytest.fixture(scope="session")
+def questions(tmp_path_factory) -> Path:
+    """A user's file: eight dev and six test questions that random models answer now and then."""
+    lines = ["question,answer,split"]
+    for number in range(14):
+        split = "dev" if number < 8 else "test"
+        question = f"Tom has {3 * number + 2} apples and buys {number} more. How many?"
+        lines.append(f"{question},{SYMBOL},{split}")
+    path = tmp_path_factory.mktemp("questions") / "questions.csv"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe(family_factory, questions) -> Callable:
+    """`tiny_recipe(seed=3, space={…}, …)`: a recipe whose whole evolution takes a second or two.
+
+    Sources differ by more than half of a weight's size: every genome answers differently.
+    """
+    from studio.recipe import Recipe
+
+    def make(**changes) -> Recipe:
+        family = family_factory(layers=2, scale=0.6)
+        options = {"path": str(questions), "match": "contains", "max_new_tokens": 2}
+        document = {
+            "name": "tiny",
+            "base": str(family["base"]),
+            "sources": [str(family["ja"]), str(family["math"])],
+            "space": {"method": "ties", "layer_granularity": "all"},
+            "objectives": [{"task": "csv", "options": options, "examples": 5}],
+            "search": {"population": 4, "finalists": 2},
+            "budget": {"candidates": 14},
+            "batch_size": 8,
+        }
+        return Recipe.from_dict(document | changes)
+
+    return make
