@@ -1,0 +1,16 @@
+"""Opens the Studio: ``python app.py``, then http://127.0.0.1:7860. A Space starts here too.
+
+Port and address are Gradio's own settings (``GRADIO_SERVER_PORT``, ``GRADIO_SERVER_NAME``), which a
+Space sets for itself.
+"""
+
+from studio.errors import StudioError
+from studio.ui import build, looks
+
+demo = build()
+
+if __name__ == "__main__":
+    try:
+        demo.launch(**looks())
+    except StudioError as error:
+        raise SystemExit(f"error: {error}") from None

@@ -1,0 +1,171 @@
+"""The Chat tab: talk to a source or to any candidate of the run, one streamed answer at a time.
+
+Knows how a conversation is shown; :mod:`studio.chat` holds the models.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from studio import chat
+from studio.errors import StudioError
+from studio.recipe import Recipe
+from studio.runs import Run
+from studio.tasks import load_task
+from studio.ui.shared import engine, percent, store, toast
+from studio.ui.strings import say, text
+
+EXAMPLES = 4
+MAX_NEW_TOKENS = 256
+MAX_CHARACTERS = 8000
+
+
+@dataclass(frozen=True)
+class Chat:
+    """The tab's components that other parts of the page wire up."""
+
+    model: gr.Dropdown
+    talk: gr.Chatbot
+    examples: gr.Dataset
+
+
+def build() -> Chat:
+    """Lay the tab out."""
+    with gr.Row(elem_classes="es-columns"):
+        with gr.Column(scale=3, min_width=280):
+            model = gr.Dropdown(
+                [],
+                label=text("speaker"),
+                info=text("speaker_info"),
+                allow_custom_value=True,
+                elem_id="chat-model",
+            )
+            remember = gr.Checkbox(
+                False, label=text("remember"), info=text("remember_info"), elem_id="remember"
+            )
+            clear = gr.Button(text("clear"), size="sm", elem_id="clear")
+        with gr.Column(scale=9, min_width=320):
+            talk = gr.Chatbot(
+                label=text("chat"),
+                show_label=False,
+                height=420,
+                render_markdown=False,
+                buttons=["copy", "copy_all"],
+                feedback_options=None,
+                elem_id="talk",
+            )
+            with gr.Row(elem_classes="es-say"):
+                message = gr.Textbox(
+                    label=text("message"),
+                    placeholder=text("message_hint"),
+                    lines=1,
+                    max_lines=5,
+                    max_length=MAX_CHARACTERS,
+                    scale=8,
+                    elem_id="message",
+                )
+                with gr.Column(scale=1, min_width=96):
+                    send = gr.Button(text("send"), variant="primary", size="sm", elem_id="send")
+                    stop = gr.Button(text("stop"), size="sm", elem_id="chat-stop")
+            examples = gr.Dataset(
+                label=text("try"),
+                components=[gr.Textbox(visible=False)],
+                samples=[[""]],
+                type="values",
+                elem_id="examples",
+            )
+
+    answers = []
+    for trigger in (message.submit, send.click):
+        asked = trigger(
+            toast(ask), [message, talk], [message, talk], queue=False, api_visibility="private"
+        )
+        answers.append(asked.success(
+            toast(answer), [model, talk, remember], talk,
+            show_progress="minimal", api_visibility="private",
+        ))  # fmt: skip
+    picked = examples.click(
+        toast(ask_example), [examples, talk], talk, queue=False, api_visibility="private"
+    )
+    answers.append(picked.success(
+        toast(answer), [model, talk, remember], talk,
+        show_progress="minimal", api_visibility="private",
+    ))  # fmt: skip
+    stop.click(None, None, None, cancels=answers)
+    clear.click(lambda: [], None, talk, cancels=answers, queue=False, api_visibility="private")
+    # Another model has not said what stands there: it starts afresh.
+    model.input(lambda: [], None, talk, cancels=answers, queue=False, api_visibility="private")
+    return Chat(model, talk, examples)
+
+
+def ask(message: str, talk: list[dict[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
+    """Put the user's message into the conversation."""
+    words = (message or "").strip()
+    if not words:
+        raise StudioError("There is no question; write one, or pick one of the task's.")
+    if len(words) > MAX_CHARACTERS:
+        raise StudioError(f"The message is longer than {MAX_CHARACTERS} characters; shorten it.")
+    return "", [*_turns(talk), {"role": "user", "content": words}]
+
+
+def ask_example(sample: list[str], talk: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Put one of the task's questions into the conversation."""
+    return ask(sample[0], talk)[1]
+
+
+def answer(
+    model: str | None, talk: list[dict[str, Any]], remember: bool
+) -> Iterator[list[dict[str, Any]]]:
+    """Stream the model's answer to the last message."""
+    turns = _turns(talk)
+    if not model:
+        raise StudioError("No model is chosen; choose whom to talk to.")
+    engine()
+    heard = turns if remember else turns[-1:]
+    for words in chat.stream(str(model), heard, store(), max_new_tokens=MAX_NEW_TOKENS):
+        yield [*turns, {"role": "assistant", "content": words}]
+
+
+def _turns(talk: list[dict[str, Any]] | None) -> list[dict[str, str]]:
+    """The conversation as role and plain text; Gradio hands text over in parts."""
+    turns = []
+    for turn in talk or []:
+        content = turn["content"]
+        if not isinstance(content, str):
+            content = "".join(part.get("text", "") for part in content if isinstance(part, dict))
+        turns.append({"role": turn["role"], "content": content})
+    return turns
+
+
+# ── what the run offers ───────────────────────────────────────────────────────────────────────
+
+
+def draw(run: Run, language: str, *, first: bool) -> list[Any]:
+    """Whom one can talk to, and questions to try; ``first`` begins anew with the run's best."""
+    recipe = Recipe.from_yaml(run.recipe)
+    scored = sorted(
+        (c for c in store().candidates(run.id) if c.score is not None),
+        key=lambda c: (-c.score, c.id),
+    )
+    best = [(f"{say(language, 'best_candidate')} ({run.name})", f"{run.id}:best")] if scored else []
+    names = [name for name in (*recipe.sources, recipe.base) if name]
+    numbered = [
+        (f"{say(language, 'candidate')} #{c.id} · {percent(c.score)} %", f"{run.id}:{c.id}")
+        for c in scored
+    ]
+    choices = [*best, *((name, name) for name in names), *numbered]
+    if not first:
+        return [gr.update(choices=choices), gr.skip(), gr.skip()]
+    talk = gr.update(value=[], placeholder=say(language, "talk_hint"))
+    return [gr.update(choices=choices, value=choices[0][1]), _examples(recipe), talk]
+
+
+def _examples(recipe: Recipe) -> Any:
+    objective = recipe.objectives[0]
+    try:
+        examples = load_task(objective.task, **objective.options).examples("test")[:EXAMPLES]
+    except StudioError:  # the user's file may be gone; the run is still there to talk to
+        examples = []
+    return gr.Dataset(samples=[[example.question] for example in examples])

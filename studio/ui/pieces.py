@@ -1,0 +1,210 @@
+"""The page's smaller pieces of HTML: where a run stands, scores, the heat map, answers, files.
+
+Each takes plain values and a language, and returns escaped HTML. Knows no Gradio and no store.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from studio.runs import Outcome, Progress
+from studio.ui.plots import HALF, RIGHT, WRONG
+from studio.ui.shared import esc, percent
+from studio.ui.strings import say
+
+SIGNS = {RIGHT: "✓", HALF: "◐", WRONG: "✗"}
+
+
+def empty(words: str) -> str:
+    """A place that will be filled later, saying when."""
+    return f'<p class="es-empty">{esc(words)}</p>'
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as people read them.
+
+    >>> duration(42), duration(200), duration(7300), duration(None)
+    ('42 s', '3 min 20 s', '2 h 1 min', '–')
+    """
+    if seconds is None:
+        return "–"
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60} min"
+
+
+def status(progress: Progress, language: str) -> str:
+    """Where a run stands: state, bar, and the numbers that change."""
+    p = progress
+    live = p.state in ("running", "stopping", "queued")
+    state = say(language, p.state)
+    if p.state == "running" and p.stage:
+        state += f" · {say(language, f'stage_{p.stage}')}"
+    best = "–" if p.best is None else f"{percent(p.best)} % <small>#{p.best_id}</small>"
+    facts = [
+        ("candidates", f"{p.done}<small> / {p.total}</small>"),
+        ("best", best),
+        ("per_minute", f"{p.candidates_per_minute:.0f}" if p.done else "–"),
+        ("tokens_s", f"{p.tokens_per_second:,.0f}" if p.done else "–"),
+        ("elapsed", esc(duration(p.elapsed))),
+    ]
+    if live:
+        facts.append(("eta", esc(duration(p.eta))))
+    cells = "".join(
+        f"<div><dt>{esc(say(language, key))}</dt><dd>{value}</dd></div>" for key, value in facts
+    )
+    share = 100 * p.done / p.total if p.total else 0
+    message = f'<p class="message">{esc(p.run.message)}</p>' if p.run.message else ""
+    return (
+        f'<section class="es-status" data-state="{p.state}" data-run="{esc(p.run.id)}">'
+        f'<header><h3>{esc(p.run.name)}</h3><span class="state">{esc(state)}</span></header>'
+        f'<div class="bar" role="progressbar" aria-valuemin="0" aria-valuemax="{p.total}" '
+        f'aria-valuenow="{p.done}" aria-label="{esc(say(language, "candidates"))}">'
+        f'<span style="width:{share:.2f}%"></span></div>{message}<dl>{cells}</dl></section>'
+    )
+
+
+def report(rows: Sequence[dict[str, Any]], language: str) -> str:
+    """The test scores: a table with each 95 % interval drawn beside its numbers."""
+    if not rows:
+        return empty(say(language, "report_empty"))
+    tasks = list(dict.fromkeys(row["task"] for row in rows))
+    body = []
+    for task in tasks:
+        mine = sorted((r for r in rows if r["task"] == task), key=lambda r: r["score"])
+        n = mine[0]["n"]
+        body.append(
+            f'<tr class="task"><th colspan="5" scope="rowgroup">{esc(task)} · n = {n}</th></tr>'
+        )
+        for row in mine:
+            low, high, score = (100 * row[key] for key in ("low", "high", "score"))
+            body.append(
+                f'<tr class="{esc(row["role"])}"><th scope="row">{esc(row["model"])}</th>'
+                f'<td class="role">{esc(say(language, "role_" + row["role"]))}</td>'
+                f'<td class="number"><b>{score:.1f}</b></td>'
+                f'<td class="number range">{low:.1f} – {high:.1f}</td>'
+                f'<td class="drawn" aria-hidden="true"><div class="interval">'
+                f'<i style="left:{low:.2f}%;width:{high - low:.2f}%"></i>'
+                f'<b style="left:{score:.2f}%"></b></div></td></tr>'
+            )
+    head = "".join(
+        f'<th scope="col"{extra}>{esc(say(language, key))}</th>'
+        for key, extra in (
+            ("col_model", ""),
+            ("col_role", ' class="role"'),
+            ("col_score", ' class="number"'),
+            ("col_interval", ' class="number range"'),
+        )
+    )
+    scale = "".join(f'<span style="left:{n}%">{n}</span>' for n in (0, 25, 50, 75, 100))
+    return (
+        f'<figure class="es-figure es-report"><figcaption>{esc(say(language, "report"))}'
+        f'</figcaption><p class="note">{esc(say(language, "report_note"))}</p>'
+        f'<table><thead><tr>{head}<td class="drawn" aria-hidden="true">'
+        f'<div class="scale">{scale}</div></td></tr></thead>'
+        f"<tbody>{''.join(body)}</tbody></table></figure>"
+    )
+
+
+def heat_map(rows: Sequence[dict[str, Any]], number: int, language: str) -> str:
+    """A candidate's recipe: weight (and density) by layer group and source.
+
+    Args:
+        rows: of ``ParameterSpace.table``.
+        number: the candidate's.
+    """
+    slerp = any(row["t"] is not None for row in rows)
+    dense = any(row["density"] is not None for row in rows)
+    columns = ["t"] if slerp else list(dict.fromkeys(row["source"] for row in rows))
+    groups: dict[str, dict[str, dict[str, Any]]] = {}
+    for row in rows:
+        place = row["group"] + (f" · {row['filter']}" if row["filter"] else "")
+        groups.setdefault(place, {})[row["source"] or "t"] = row
+    top = max([1.0] + [abs(row["weight"] or 0.0) for row in rows])
+    body = []
+    for place, cells in groups.items():
+        tds = []
+        for column in columns:
+            row = cells[column]
+            value = row["t"] if slerp else row["weight"]
+            share = 100 * abs(value) / top
+            sign = " negative" if value < 0 else ""
+            small = f"<small>{row['density']:.2f}</small>" if dense else ""
+            tds.append(
+                f'<td class="heat{sign}" style="--share:{share:.0f}%">{value:.2f}{small}</td>'
+            )
+        body.append(f'<tr><th scope="row">{esc(place)}</th>{"".join(tds)}</tr>')
+    head = "".join(f'<th scope="col">{esc(column)}</th>' for column in columns)
+    note = "heat_note_t" if slerp else "heat_note" if dense else "heat_note_plain"
+    return (
+        f'<figure class="es-figure es-heat"><figcaption>{esc(say(language, "heat"))}</figcaption>'
+        f'<p class="note">{esc(say(language, note, n=number))}</p><div class="scroll"><table>'
+        f'<thead><tr><th scope="col">{esc(say(language, "group"))}</th>{head}</tr></thead>'
+        f"<tbody>{''.join(body)}</tbody></table></div></figure>"
+    )
+
+
+def state_of(outcome: Outcome) -> str:
+    """RIGHT, HALF (the right number in the wrong language) or WRONG."""
+    if outcome.score >= 1:
+        return RIGHT
+    return HALF if outcome.details.get("right") else WRONG
+
+
+def answers(
+    index: int,
+    count: int,
+    question: str,
+    expected: str,
+    said: Sequence[tuple[str, Outcome]],
+    language: str,
+) -> str:
+    """One question with every model's answer side by side.
+
+    Args:
+        index: of the question, from 1, of ``count``.
+        said: (model's label, what it answered).
+    """
+    names = {RIGHT: "right", HALF: "language_wrong", WRONG: "wrong"}
+    cards = []
+    for label, outcome in said:
+        state = state_of(outcome)
+        words = outcome.response.strip()
+        text = esc(words) if words else f"<em>{esc(say(language, 'no_answer'))}</em>"
+        cards.append(
+            f'<li class="{state}"><header><b>{esc(label)}</b>'
+            f'<span class="verdict">{SIGNS[state]} {esc(say(language, names[state]))}</span>'
+            f"</header><p>{text}</p></li>"
+        )
+    return (
+        f'<section class="es-answers"><header><h4>'
+        f"{esc(say(language, 'question_of', i=index, n=count))}</h4>"
+        f'<p class="question">{esc(question)}</p>'
+        f"<p>{esc(say(language, 'expected'))}: <b>{esc(expected)}</b></p></header>"
+        f"<ul>{''.join(cards)}</ul></section>"
+    )
+
+
+def files(folder: Path, language: str) -> str:
+    """What lies in an exported folder, with sizes."""
+    rows = "".join(
+        f'<tr><th scope="row">{esc(path.name)}</th><td class="number">{_size(path)}</td></tr>'
+        for path in sorted(folder.iterdir())
+    )
+    return (
+        f'<table class="es-files"><thead><tr><th scope="col">{esc(say(language, "files"))}</th>'
+        f'<th scope="col" class="number">{esc(say(language, "size"))}</th></tr></thead>'
+        f"<tbody>{rows}</tbody></table>"
+    )
+
+
+def _size(path: Path) -> str:
+    size = float(path.stat().st_size)
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.2f} GB"

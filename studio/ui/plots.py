@@ -1,0 +1,210 @@
+"""The page's two pictures, drawn by hand: best score over time, and the strip of questions.
+
+Marks are SVG stretched to whatever width there is; words are HTML laid over them, so that text
+keeps its size at 390 px and at 1440 px. Colours are the theme's CSS variables, so both themes work.
+Everything said by a user or a model is escaped. Knows lists of numbers and words; nothing of runs.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from studio.ui.shared import esc, percent
+
+#: What the three states of a cell are called in the stylesheet.
+RIGHT, HALF, WRONG = "right", "half", "wrong"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A staircase of the curve: [(candidates scored, best score in [0, 1]), …]."""
+
+    label: str
+    style: str  # "main" | "other"
+    points: Sequence[tuple[int, float]]
+
+
+def curve(
+    lines: Sequence[Line],
+    references: Mapping[str, float],
+    *,
+    total: int,
+    title: str,
+    x_label: str,
+    y_label: str,
+) -> str:
+    """The best-so-far curve, with horizontal reference lines.
+
+    Args:
+        references: label → score in [0, 1], such as each source's.
+        total: candidates at the right edge.
+    """
+    values = [value for line in lines for _, value in line.points] + list(references.values())
+    top = _ceiling(max(values, default=1.0))
+    total = max(total, 1, *(line.points[-1][0] for line in lines if line.points))
+
+    def y(value: float) -> float:
+        return 100 * (1 - value / top)
+
+    step = _step(top)
+    ticks = [n * step for n in range(int(round(top / step)) + 1)]
+    marks = [f'<path class="grid" d="M0 {y(t):.2f}H1000"/>' for t in ticks]
+    marks += [f'<path class="ref" d="M0 {y(v):.2f}H1000"/>' for v in references.values()]
+    for line in reversed(lines):
+        if line.points:
+            marks.append(f'<path class="{line.style}" d="{_stairs(line.points, total, y)}"/>')
+    labels = [
+        f'<span class="tick-y" style="top:{y(t):.2f}%">{round(100 * t)}</span>' for t in ticks
+    ]
+    labels += [
+        f'<span class="tick-x" style="left:{100 * n / total:.2f}%">{n}</span>'
+        for n in _x_ticks(total)
+    ]
+    for (label, value), place in zip(
+        references.items(), _apart([y(v) for v in references.values()]), strict=True
+    ):
+        labels.append(
+            f'<span class="ref-label" style="top:{place:.2f}%">{esc(label)} {percent(value)}</span>'
+        )
+    key = "".join(
+        f'<li><svg class="swatch" viewBox="0 0 24 6" aria-hidden="true">'
+        f'<path class="{line.style}" d="M0 3H24"/></svg>{esc(line.label)}'
+        f" <b>{percent(line.points[-1][1])}</b></li>"
+        for line in lines
+        if line.points
+    )
+    said = "; ".join(
+        [f"{line.label} {percent(line.points[-1][1])} %" for line in lines if line.points]
+        + [f"{label} {percent(value)} %" for label, value in references.items()]
+    )
+    return (
+        f'<figure class="es-figure es-curve"><figcaption>{esc(title)}</figcaption>'
+        f'<ul class="es-key">{key}</ul>'
+        f'<div class="plot" role="img" aria-label="{esc(f"{title}: {said}")}">'
+        f'<span class="axis-y">{esc(y_label)}</span><div class="area">'
+        f'<svg viewBox="0 0 1000 100" preserveAspectRatio="none" aria-hidden="true">'
+        f"{''.join(marks)}</svg>{''.join(labels)}</div>"
+        f'<span class="axis-x">{esc(x_label)}</span></div></figure>'
+    )
+
+
+def _stairs(points: Sequence[tuple[int, float]], total: int, y) -> str:
+    first, value = points[0]
+    path = [f"M{1000 * first / total:.1f} {y(value):.2f}"]
+    for (count, value), (_, before) in zip(points[1:], points[:-1], strict=True):
+        if value != before or count == points[-1][0]:
+            path.append(f"H{1000 * count / total:.1f}V{y(value):.2f}")
+    if len(points) == 1:  # a single candidate is still a visible dash
+        path.append("h8")
+    return "".join(path)
+
+
+def _ceiling(value: float) -> float:
+    """The scale's upper end: a round number that leaves room above the highest value."""
+    return next((top for top in (0.05, 0.1, 0.2, 0.4, 0.6, 0.8) if value <= 0.97 * top), 1.0)
+
+
+def _step(top: float) -> float:
+    return {0.05: 0.01, 0.1: 0.02, 0.2: 0.05, 0.4: 0.1}.get(top, 0.2)
+
+
+def _x_ticks(total: int) -> list[int]:
+    """Zero, some round numbers, and the end."""
+    for step in (m * 10**e for e in range(7) for m in (1, 2, 5)):
+        if total / step <= 5:
+            inner = [n for n in range(step, total, step) if total - n > step / 2]
+            return [0, *inner, total]
+    return [0, total]
+
+
+def _apart(places: Sequence[float], gap: float = 7.5) -> list[float]:
+    """Label positions (per cent from the top) pushed apart so that none covers another."""
+    order = sorted(range(len(places)), key=lambda i: places[i])
+    moved = list(places)
+    # Crowds gather at the bottom, where weak sources are: settle from below.
+    floor = 100 - gap / 2
+    for index in reversed(order):
+        moved[index] = min(moved[index], floor)
+        floor = moved[index] - gap
+    return moved
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model's row of the strip: its score in [0, 1] and a state per question."""
+
+    label: str
+    role: str
+    score: float
+    states: Sequence[str]
+    best: bool = False
+
+
+def strip(
+    rows: Sequence[Row],
+    questions: Sequence[str],
+    *,
+    title: str,
+    note: str,
+    names: Mapping[str, str],
+    selected: int,
+) -> str:
+    """The paper's figure: one column per question, filled where a model is right.
+
+    The three states differ in height and texture, not in colour alone. Columns carry ``data-q``
+    (from 1) for whoever listens to clicks, and the whole is one tab stop.
+
+    Args:
+        questions: the text of each question, shown on hover.
+        names: what the states RIGHT, HALF and WRONG are called.
+        selected: the question marked at first, from 1.
+    """
+    count = len(questions)
+    labels, tracks = [], []
+    for row in rows:
+        said = ", ".join(
+            f"{row.states.count(state)} {names[state]}"
+            for state in (RIGHT, HALF, WRONG)
+            if state in row.states
+        )
+        best = " best" if row.best else ""
+        labels.append(
+            f'<div class="name{best}"><span title="{esc(row.label)}">{esc(row.label)}</span>'
+            f"<b>{percent(row.score)}</b></div>"
+        )
+        tracks.append(
+            f'<div class="cells{best}" role="img" aria-label="{esc(f"{row.label}: {said}")}">'
+            f'<svg viewBox="0 0 {count} 10" preserveAspectRatio="none" aria-hidden="true">'
+            f"{_cells(row.states, RIGHT, 0, 10)}{_cells(row.states, HALF, 5, 5)}</svg></div>"
+        )
+    columns = "".join(
+        f'<rect data-q="{number}" x="{number - 1}" width="1" height="10"><title>'
+        f"{number}. {esc(question)}\n{esc(_verdicts(rows, number - 1, names))}</title></rect>"
+        for number, question in enumerate(questions, start=1)
+    )
+    key = "".join(
+        f'<li><i class="{state}" aria-hidden="true"></i>{esc(names[state])}</li>'
+        for state in (RIGHT, HALF, WRONG)
+    )
+    return (
+        f'<figure class="es-figure es-strip" data-count="{count}" '
+        f'style="--at:{(selected - 0.5) / max(count, 1):.5f}">'
+        f"<figcaption>{esc(title)}</figcaption>"
+        f'<ul class="es-key">{key}</ul><p class="note">{esc(note)}</p>'
+        f'<div class="rows"><div>{"".join(labels)}</div><div class="tracks">{"".join(tracks)}'
+        f'<div class="over" tabindex="0" role="slider" aria-label="{esc(title)}" '
+        f'aria-valuemin="1" aria-valuemax="{count}" aria-valuenow="{selected}">'
+        f'<svg viewBox="0 0 {count} 10" preserveAspectRatio="none">{columns}</svg>'
+        f'<span class="marker"></span></div></div></div></figure>'
+    )
+
+
+def _cells(states: Sequence[str], state: str, top: int, height: int) -> str:
+    """One path of all cells in a state; neighbours stay apart by a hairline."""
+    cells = "".join(
+        f"M{i + 0.06:g} {top}h.88v{height}h-.88z" for i, s in enumerate(states) if s == state
+    )
+    return f'<path class="{state}" d="{cells}"/>' if cells else ""
+
+
+def _verdicts(rows: Sequence[Row], index: int, names: Mapping[str, str]) -> str:
+    return "\n".join(f"{row.label}: {names[row.states[index]]}" for row in rows)

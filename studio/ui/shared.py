@@ -1,0 +1,105 @@
+"""What every tab needs: the store, errors as toasts, the reader's language, and lists of choices.
+
+Knows Gradio and the run store; refuses to know any tab.
+"""
+
+import functools
+import html
+import inspect
+import logging
+import threading
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import gradio as gr
+
+from studio import api
+from studio.errors import StudioError
+from studio.runs.store import Run, Store
+from studio.ui import strings
+
+_ENGINE = threading.Lock()
+log = logging.getLogger("studio.ui")
+
+
+@cache
+def store() -> Store:
+    """The workspace's run store, opened once per server, with the sample run in it."""
+    return api.open_store()
+
+
+def esc(value: object) -> str:
+    """Text made safe for HTML, attribute values included. Everything a user or model said."""
+    return html.escape(str(value), quote=True)
+
+
+@cache
+def _load_engine() -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401
+
+
+def engine() -> None:
+    """Wait until torch and transformers are there: called before the first use of a model.
+
+    Under a lock, because transformers' lazy modules break when two threads import them at once.
+    """
+    with _ENGINE:
+        _load_engine()
+
+
+def language_of(request: gr.Request | None) -> str:
+    """The language that the reader's browser asks for."""
+    headers = getattr(request, "headers", None) or {}
+    return strings.language(headers.get("accept-language"))
+
+
+def toast(handler: Callable) -> Callable:
+    """A handler whose errors are toasts: a StudioError's sentence; the rest goes to the log."""
+
+    def told(error: Exception) -> gr.Error:
+        if isinstance(error, StudioError):
+            return gr.Error(esc(error), duration=15, print_exception=False)
+        log.exception("in %s", handler.__name__)
+        return gr.Error(
+            "Something went wrong that should not have; the log of the Studio says what.",
+            print_exception=False,
+        )
+
+    if inspect.isgeneratorfunction(handler):
+
+        @functools.wraps(handler)
+        def streamed(*args: Any, **kwargs: Any):
+            try:
+                yield from handler(*args, **kwargs)
+            except gr.Error:
+                raise
+            except Exception as error:
+                raise told(error) from error
+
+        return streamed
+
+    @functools.wraps(handler)
+    def called(*args: Any, **kwargs: Any):
+        try:
+            return handler(*args, **kwargs)
+        except gr.Error:
+            raise
+        except Exception as error:
+            raise told(error) from error
+
+    return called
+
+
+def run_choices(runs: list[Run]) -> list[tuple[str, str]]:
+    """The run picker's entries, newest first: (what is shown, id)."""
+    return [(f"{run.name} · {run.id}", run.id) for run in runs]
+
+
+def percent(score: float) -> str:
+    """A score in [0, 1] as people read it, without the sign.
+
+    >>> percent(0.524)
+    '52.4'
+    """
+    return f"{100 * score:.1f}"
