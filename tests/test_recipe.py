@@ -1,4 +1,4 @@
-"""The recipe: what it accepts comes back whole, what it refuses is one sentence naming the field."""
+"""The recipe: what it accepts comes back whole, what it refuses is a sentence naming the field."""
 
 import re
 

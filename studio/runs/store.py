@@ -158,6 +158,8 @@ class Store:
                     f"The run store {self.path} cannot be written ({error}); free some disk space "
                     "or check its permissions, then resume: what was recorded is safe."
                 ) from error
+            except sqlite3.IntegrityError:  # of our own making, not of the file
+                raise
             except sqlite3.DatabaseError as error:
                 raise self._damaged(error) from error
 
@@ -407,7 +409,7 @@ def _copy(path: str | Path, copy: Path) -> None:
     """A snapshot of another store. One that nobody writes to is not touched at all."""
     path = Path(path).resolve()
     quiet = not path.with_name(path.name + "-wal").exists()
-    source = sqlite3.connect(f"{path.as_uri()}?{'immutable=1' if quiet else 'mode=ro'}", uri=True)
+    source = sqlite3.connect(f"{path.as_uri()}?mode=ro{'&immutable=1' if quiet else ''}", uri=True)
     target = sqlite3.connect(copy)
     try:
         source.backup(target)
