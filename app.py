@@ -14,3 +14,9 @@ if __name__ == "__main__":
         demo.launch(**looks())
     except StudioError as error:
         raise SystemExit(f"error: {error}") from None
+    except ValueError:
+        # Gradio gives its own server three seconds to answer it. On a busy machine the server is
+        # merely late, and serves all the same.
+        if not demo.is_running:
+            raise
+        demo.block_thread()

@@ -4,6 +4,7 @@ Knows how a conversation is shown; :mod:`studio.chat` holds the models.
 """
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,55 +78,83 @@ def build() -> Chat:
                 elem_id="examples",
             )
 
-    answers = []
-    for trigger in (message.submit, send.click):
-        asked = trigger(
-            toast(ask), [message, talk], [message, talk], queue=False, api_visibility="private"
+    turn = gr.State(Turn())
+    quiet = {"show_progress": "hidden", "api_visibility": "private"}
+    asking = [
+        trigger(toast(ask), [message, talk, turn], [message, talk], **quiet)
+        for trigger in (message.submit, send.click)
+    ]
+    asking.append(examples.click(toast(ask_example), [examples, talk, turn], talk, **quiet))
+    for asked in asking:
+        asked.success(
+            toast(answer),
+            [model, talk, remember, turn],
+            talk,
+            show_progress="minimal",
+            api_visibility="private",
         )
-        answers.append(asked.success(
-            toast(answer), [model, talk, remember], talk,
-            show_progress="minimal", api_visibility="private",
-        ))  # fmt: skip
-    picked = examples.click(
-        toast(ask_example), [examples, talk], talk, queue=False, api_visibility="private"
-    )
-    answers.append(picked.success(
-        toast(answer), [model, talk, remember], talk,
-        show_progress="minimal", api_visibility="private",
-    ))  # fmt: skip
-    stop.click(None, None, None, cancels=answers)
-    clear.click(lambda: [], None, talk, cancels=answers, queue=False, api_visibility="private")
+    stop.click(halt, turn, None, **quiet)
+    clear.click(start_over, turn, talk, **quiet)
     # Another model has not said what stands there: it starts afresh.
-    model.input(lambda: [], None, talk, cancels=answers, queue=False, api_visibility="private")
+    model.input(start_over, turn, talk, **quiet)
     return Chat(model, talk, examples)
 
 
-def ask(message: str, talk: list[dict[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
+class Turn:
+    """Which answer a page is waiting for. One per page, shared by its handlers.
+
+    Gradio's own ``cancels`` misses an answer that is about to begin; this does not.
+    """
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.wanted = 0
+
+
+def ask(message: str, talk: list[dict[str, Any]], turn: Turn) -> tuple[str, list[dict[str, Any]]]:
     """Put the user's message into the conversation."""
     words = (message or "").strip()
     if not words:
         raise StudioError("There is no question; write one, or pick one of the task's.")
     if len(words) > MAX_CHARACTERS:
         raise StudioError(f"The message is longer than {MAX_CHARACTERS} characters; shorten it.")
+    turn.wanted += 1
+    turn.asked = turn.wanted
     return "", [*_turns(talk), {"role": "user", "content": words}]
 
 
-def ask_example(sample: list[str], talk: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def ask_example(sample: list[str], talk: list[dict[str, Any]], turn: Turn) -> list[dict[str, Any]]:
     """Put one of the task's questions into the conversation."""
-    return ask(sample[0], talk)[1]
+    return ask(sample[0], talk, turn)[1]
+
+
+def halt(turn: Turn) -> None:
+    """End the answer that is being given, or about to be."""
+    turn.wanted += 1
+
+
+def start_over(turn: Turn) -> list[dict[str, Any]]:
+    """End the answer and empty the conversation."""
+    halt(turn)
+    return []
 
 
 def answer(
-    model: str | None, talk: list[dict[str, Any]], remember: bool
+    model: str | None, talk: list[dict[str, Any]], remember: bool, turn: Turn
 ) -> Iterator[list[dict[str, Any]]]:
-    """Stream the model's answer to the last message."""
-    turns = _turns(talk)
+    """Stream the model's answer to the last message, until it is no longer wanted."""
+    mine, turns = turn.asked, _turns(talk)
+    if turn.wanted != mine or not turns:
+        return
     if not model:
         raise StudioError("No model is chosen; choose whom to talk to.")
     engine()
     heard = turns if remember else turns[-1:]
-    for words in chat.stream(str(model), heard, store(), max_new_tokens=MAX_NEW_TOKENS):
-        yield [*turns, {"role": "assistant", "content": words}]
+    with closing(chat.stream(str(model), heard, store(), max_new_tokens=MAX_NEW_TOKENS)) as growing:
+        for words in growing:
+            if turn.wanted != mine:
+                return
+            yield [*turns, {"role": "assistant", "content": words}]
 
 
 def _turns(talk: list[dict[str, Any]] | None) -> list[dict[str, str]]:

@@ -18,7 +18,7 @@ from studio.recipe import MethodName, Recipe
 from studio.runs import Progress
 from studio.tasks import task_names
 from studio.ui import pieces, plots
-from studio.ui.shared import engine, percent, run_choices, store, toast
+from studio.ui.shared import engine, esc, percent, run_choices, store, toast
 from studio.ui.strings import say, text
 from studio.workspace import ASSETS
 
@@ -26,6 +26,8 @@ from studio.workspace import ASSETS
 SHOWN = 200
 #: Tasks that need or take options; for the others the form has no such field.
 WITH_OPTIONS = ("csv", "mgsm")
+#: Fields of the form, in the order of `_fields`.
+FIELDS = 12
 METHOD_NAMES = {
     "dare_ties": "DARE-TIES",
     "dare_linear": "DARE linear",
@@ -260,7 +262,7 @@ def overlay(text_: str, *fields: Any) -> Recipe:
 def _options(given: str) -> dict[str, Any]:
     try:
         options = yaml.safe_load(given or "") or {}
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):
         options = None
     if not isinstance(options, dict):
         raise StudioError(
@@ -271,13 +273,21 @@ def _options(given: str) -> dict[str, Any]:
 
 
 def to_yaml(text_: str, *fields: Any) -> tuple[str, str]:
-    """The YAML view of what the form says."""
-    return overlay(text_, *fields).to_yaml(), "yaml"
+    """The YAML view of what the form says; where that is not valid, the YAML as it was."""
+    try:
+        return overlay(text_, *fields).to_yaml(), "yaml"
+    except StudioError as error:
+        gr.Warning(esc(error))
+        return text_, "yaml"
 
 
 def to_form(text_: str) -> list[Any]:
-    """The form view of what the YAML says."""
-    recipe = Recipe.from_yaml(text_)
+    """The form view of what the YAML says; of a YAML that cannot be read, the form as it was."""
+    try:
+        recipe = Recipe.from_yaml(text_)
+    except StudioError as error:
+        gr.Warning(esc(error))
+        return [*[gr.skip()] * FIELDS, "form"]
     values = _fields(recipe)
     values[4] = gr.update(value=values[4], visible=recipe.objectives[0].task in WITH_OPTIONS)
     return [*values, "form"]

@@ -88,8 +88,8 @@ def build() -> gr.Blocks:
         groups = {"monitor": monitor, "results": result, "talk": talk, "home": home}
         groups["heat"] = [found.heat]
 
-        def look(chosen: str | None, known: dict, request: gr.Request):
-            yield from _look(chosen, known, request, run, seen, groups)
+        def look(chosen: str | None, known: dict, question: int, request: gr.Request):
+            yield from _look(chosen, known, question, request, run, seen, groups)
 
         quiet = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 20}
         page.load(toast(choose), None, run, **quiet)
@@ -97,7 +97,7 @@ def build() -> gr.Blocks:
         gr.on(
             [timer.tick, run.change],
             toast(look),
-            [run, seen],
+            [run, seen, found.question],
             outputs,
             trigger_mode="always_last",
             **quiet,
@@ -133,6 +133,7 @@ def choose(request: gr.Request) -> Any:
 def _look(
     chosen: str | None,
     known: dict[str, Any],
+    question: int | None,
     request: gr.Request,
     run: gr.Dropdown,
     seen: gr.State,
@@ -176,7 +177,7 @@ def _look(
         return
     yield changes
     changes = {}
-    put("results", results.draw(record, language, request))
+    put("results", results.draw(record, request, None if fresh else question))
     yield changes
     # Known only now, so that a page that leaves half-way looks again.
     yield {groups["heat"][0]: results.draw_heat(record, language), seen: now}

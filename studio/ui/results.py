@@ -106,13 +106,18 @@ def picked(event: gr.EventData) -> int:
     return int(event._data["question"])
 
 
-def draw(run: Run, language: str, request: gr.Request) -> list[Any]:
-    """What the tab shows of a run, in the order of :class:`Results`, but for the heat map."""
+def draw(run: Run, request: gr.Request, question: int | None = None) -> list[Any]:
+    """What the tab shows of a run, in the order of :class:`Results`, but for the heat map.
+
+    Args:
+        question: the one that stays open; by default the first that only the merge gets right.
+    """
+    language = language_of(request)
     rows = api.report(run.id, store())
     tasks = list(dict.fromkeys(row["task"] for row in rows)) or [_objective(run)]
-    task, strip, question, answers = draw_strip(run.id, tasks[0], request)
+    task, strip, slider, answers = draw_strip(run.id, tasks[0], request, question)
     choices = gr.update(choices=tasks, value=tasks[0], visible=len(tasks) > 1)
-    return [pieces.report(rows, language), choices, strip, question, answers]
+    return [pieces.report(rows, language), choices, strip, slider, answers]
 
 
 def _objective(run: Run) -> str:
@@ -133,7 +138,9 @@ def _rows(run: str, task: str) -> tuple[str, list[dict[str, Any]]]:
     return "dev", []
 
 
-def draw_strip(run: str | None, task: str | None, request: gr.Request) -> list[Any]:
+def draw_strip(
+    run: str | None, task: str | None, request: gr.Request, question: int | None = None
+) -> list[Any]:
     """The strip of one task, its question picker, and the answers to the question it opens at."""
     language = language_of(request)
     split, rows = _rows(run, task) if run and task else ("dev", [])
@@ -152,7 +159,7 @@ def draw_strip(run: str | None, task: str | None, request: gr.Request) -> list[A
         for row in rows
     ]
     alone = _only_merge(drawn)
-    selected = alone[0] if alone else 1
+    selected = min(question or (alone[0] if alone else 1), len(examples))
     note = say(language, "strip_note")
     if split == "test" and alone:
         note = f"{say(language, 'only_merge', n=len(alone))} {note}"

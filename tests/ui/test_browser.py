@@ -1,0 +1,326 @@
+"""The whole road in a real browser: see the sample run, evolve, reload, look, talk, take home.
+
+Needs Chromium (Debian: `apt install chromium fonts-noto-cjk`). Where there is none, one line says
+that these tests did not run; in CI that is a failure.
+"""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from studio.api import SAMPLE_RUN
+from studio.models import bundled
+from studio.runs import Evaluation, Outcome, Store
+from studio.runs.lock import is_held
+
+ROOT = Path(__file__).resolve().parents[2]
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+if CHROMIUM is None and not os.environ.get("CI"):
+    pytest.skip("the browser tests did not run: no Chromium here", allow_module_level=True)
+
+pytestmark = pytest.mark.browser
+QUIET = ["background-networking", "component-update", "sync", "gpu", "extensions"]
+HACK = "<img src=x onerror=\"document.title='hacked'\">"
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("workspace")
+
+
+@pytest.fixture(scope="module")
+def address(workspace):
+    """The Studio, served as a user would: `python app.py`."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {
+        **os.environ,
+        "STUDIO_WORKSPACE": str(workspace),
+        "GRADIO_SERVER_PORT": str(port),
+        "GRADIO_ANALYTICS_ENABLED": "False",
+        "HF_HUB_OFFLINE": "1",
+    }
+    log = (workspace / "app.log").open("wb")
+    server = subprocess.Popen(
+        [sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=log, stderr=log
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        _wait_for(url, server, workspace / "app.log")
+        yield url
+    finally:
+        server.terminate()
+        server.wait(20)
+        log.close()
+        _stop_workers(workspace)
+
+
+def _wait_for(url: str, server: subprocess.Popen, log: Path) -> None:
+    until = time.monotonic() + 120
+    while time.monotonic() < until and server.poll() is None:
+        try:
+            urllib.request.urlopen(url, timeout=5).close()
+            return
+        except OSError:
+            time.sleep(0.3)
+    pytest.fail(f"app.py did not come up:\n{log.read_text(errors='replace')}")
+
+
+def _stop_workers(workspace: Path) -> None:
+    store = Store(workspace / "runs.sqlite")
+    held = [run.id for run in store.runs() if is_held(store, run.id)]
+    for run in held:
+        store.request_stop(run)
+    until = time.monotonic() + 60
+    while time.monotonic() < until and any(is_held(store, run) for run in held):
+        time.sleep(0.3)
+    store.close()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    assert CHROMIUM, "CI has no Chromium: the browser tests did not run"
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            args=["--no-sandbox", *(f"--disable-{what}" for what in QUIET)],
+        )
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def visit(browser, address):
+    """`visit("?run=ID", width=390, locale="ja-JP")` → a fresh visitor's page."""
+    contexts = []
+
+    def open_page(query: str = "", width: int = 1440, locale: str = "en-US"):
+        context = browser.new_context(viewport={"width": width, "height": 900}, locale=locale)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(60_000)
+        page.faults = []
+        page.on("pageerror", lambda error: page.faults.append(str(error)))
+        page.goto(address + query)
+        page.wait_for_selector("#status :is(.es-status, .es-empty)")
+        return page
+
+    yield open_page
+    faults = [fault for c in contexts for page in c.pages for fault in page.faults]
+    for context in contexts:
+        context.close()
+    assert not faults
+
+
+def tab(page, name: str) -> None:
+    page.get_by_role("tab", name=name, exact=True).click()
+
+
+def state(page, *wanted: str) -> None:
+    """Wait until the watched run is in one of the states."""
+    page.wait_for_selector(",".join(f'.es-status[data-state="{name}"]' for name in wanted))
+
+
+def number(page, field: str, value: int) -> None:
+    page.locator(f"#field-{field} input").fill(str(value))
+    page.locator(f"#field-{field} input").press("Tab")
+
+
+def toast(page, words: str) -> None:
+    """A toast says so, and the page is still there; then close the toast."""
+    note = page.get_by_test_id("toast-body").filter(has_text=re.compile(words))
+    note.wait_for()
+    note.get_by_role("button", name="close").click()
+    note.wait_for(state="detached")
+    assert page.locator("#start").count() == 1
+
+
+@pytest.fixture(scope="module", autouse=True)
+def assets():
+    assert SAMPLE_RUN.is_file(), "assets/sample-run.sqlite is missing"
+    assert {"bonsai-base", "bonsai-ja", "bonsai-math", "bonsai-abel"} <= set(bundled())
+
+
+def test_the_whole_road(visit, workspace):
+    # First visit: a finished run is open, and nothing is empty.
+    page = visit()
+    state(page, "finished")
+    sample = page.locator(".es-status").get_attribute("data-run")
+    assert page.locator("#curve path.main").count() >= 1
+    assert "bonsai-math" in page.locator("#curve").inner_text()
+    assert "random search" in page.locator("#curve").inner_text()
+    tab(page, "Results")
+    page.wait_for_selector("#report tr.evolved")
+    assert page.locator("#strip .cells").count() >= 5  # base, three sources, the merge
+    assert page.locator("#strip .cells.best path.right").count() == 1
+    page.wait_for_selector("#heat td.heat")
+
+    # Any question can be read: by clicking its column, or with the keyboard.
+    page.locator('#strip rect[data-q="40"]').click(force=True)
+    page.get_by_role("heading", name="Question 40 of 250").wait_for()
+    page.locator("#strip .over").focus()
+    page.keyboard.press("ArrowRight")
+    page.get_by_role("heading", name="Question 41 of 250").wait_for()
+    assert page.locator("#answers li").count() == page.locator("#strip .cells").count()
+
+    # A small run of one's own.
+    tab(page, "Evolve")
+    page.locator("#field-name textarea, #field-name input").fill("Small one")
+    number(page, "examples", 8)
+    number(page, "budget", 12)
+    number(page, "population", 4)
+    page.locator("#field-baseline input").uncheck()
+    page.locator("#start").click()
+    page.locator(".es-status h3", has_text="Small one").wait_for()
+    mine = page.locator(".es-status").get_attribute("data-run")
+    assert mine != sample
+    page.wait_for_function(
+        "Number(document.querySelector('.es-status [role=progressbar]')?.ariaValueNow) >= 2"
+    )
+    page.wait_for_selector("#curve path.main", state="attached")
+    page.locator("#candidates .body-cell", has_text="evolution").first.wait_for()
+
+    # Reloading finds it again, by its address or as the newest run at work.
+    assert f"run={mine}" in page.url
+    page.reload()
+    page.locator(f'.es-status[data-run="{mine}"]').wait_for()
+    other = visit()
+    other.locator(f'.es-status[data-run="{mine}"]').wait_for()
+
+    # Stop, from the other page; resume, from this one; the run outlives both.
+    other.locator("#stop").click()
+    state(page, "stopped", "finished")
+    if page.locator('.es-status[data-state="stopped"]').count():
+        page.locator("#resume").click()
+        state(page, "running", "finished")
+        page.locator("#stop:not([disabled])").click()
+        state(page, "stopped", "finished")
+
+    # The strip of an unfinished run shows the search's own questions.
+    tab(page, "Results")
+    page.wait_for_selector("#strip .cells.best")
+    page.get_by_role("heading", name=re.compile("Question [1-8] of ")).wait_for()
+
+    # Talk to a source and to a candidate.
+    tab(page, "Chat")
+    page.locator("#message textarea").fill("Tom has 3 apples and buys 4. How many does he have?")
+    page.locator("#message textarea").press("Enter")
+    page.locator("#talk .bot .message", has_text=re.compile(r"\d")).wait_for()
+    page.locator("#chat-model input").click()
+    page.get_by_role("option", name="bonsai-ja").click()
+    page.wait_for_function("!document.querySelector('#talk .bot')")  # another model, a new talk
+    page.locator("#examples button").first.click()
+    page.locator("#talk .bot .message", has_text=re.compile(r"\d")).wait_for()
+    page.locator("#clear").click()
+    page.wait_for_function("!document.querySelector('#talk .bot')")
+
+    # Take it home: an ordinary checkpoint.
+    tab(page, "Take home")
+    page.locator("#folder textarea, #folder input").fill("mine")
+    page.locator("#export").click()
+    page.wait_for_selector("#card:not(.hide) code")
+    assert "model.safetensors" in page.locator("#export-files").inner_text()
+    folder = workspace / "exports" / "mine"
+    assert page.locator("#export-path").locator("textarea, input").input_value() == str(folder)
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    assert model.config.vocab_size >= len(AutoTokenizer.from_pretrained(folder))
+    page.locator("#export").click()  # twice into the same folder
+    toast(page, "mine")
+
+    # What was recorded is what the page showed.
+    store = Store(workspace / "runs.sqlite")
+    assert sum(c.score is not None for c in store.candidates(mine)) >= 2
+    store.close()
+
+
+def test_bad_input_is_a_toast(visit):
+    page = visit()
+    page.locator("#field-base input").fill("no-such-model")
+    page.locator("#field-base input").press("Enter")
+    page.locator("#start").click()
+    toast(page, "no-such-model")
+    page.get_by_role("tab", name="Recipe (YAML)").click()
+    editor = page.locator("#recipe-yaml .cm-content")
+    page.locator("#recipe-yaml .cm-content", has_text="no-such-model").wait_for()
+    editor.click()
+    page.keyboard.press("Control+A")
+    page.keyboard.insert_text("sources: [bonsai-ja]\nobjektives: []\n")
+    page.locator("#recipe-yaml .cm-content", has_text="objektives").wait_for()
+    page.locator("#start").click()
+    toast(page, "objecti?ves")
+    tab(page, "Chat")
+    page.locator("#send").click()
+    toast(page, "no question")
+    tab(page, "Take home")
+    page.locator("#folder textarea, #folder input").fill("../../etc")
+    page.locator("#export").click()
+    toast(page, "folder name")
+
+
+def test_an_unknown_run_in_the_address(visit):
+    page = visit("?run=ffffffff")
+    toast(page, "no run")
+    state(page, "finished")  # the newest one is shown instead
+
+
+def test_nothing_that_was_said_becomes_markup(visit, workspace):
+    store = Store(workspace / "runs.sqlite")
+    recipe = (
+        f"name: '{HACK}'\nbase: bonsai-base\nsources: [bonsai-ja, bonsai-math]\n"
+        "objectives: [{task: jmath}]\n".replace("'hacked'", "''hacked''")
+    )
+    run = store.create_run(HACK, recipe)
+    outcome = Outcome("dev-0000", 0.0, HACK, {"right": False, "language": HACK}, 3)
+    for subject in ("model:bonsai-ja", f"model:{HACK}"):
+        store.record_evaluation(
+            run, Evaluation(subject, "jmath", "dev", 0.0, 3, 1.0, HACK, (outcome,))
+        )
+    store.set_status(run, "failed", HACK)
+    store.close()
+    page = visit(f"?run={run}")
+    page.locator(".es-status .message", has_text="<img").wait_for()
+    tab(page, "Results")
+    page.locator("#answers li p", has_text="<img").first.wait_for()
+    tab(page, "Chat")
+    page.locator("#chat-model input").fill(HACK)
+    page.locator("#chat-model input").press("Enter")
+    page.locator("#message textarea").fill(HACK)
+    page.locator("#send").click()
+    page.get_by_test_id("toast-body").filter(has_text="<img").wait_for()
+    page.wait_for_timeout(500)
+    assert page.title() == "EvoLLM Studio"
+    store = Store(workspace / "runs.sqlite")
+    store.delete_run(run)
+    store.close()
+
+
+@pytest.mark.parametrize(("locale", "words"), [("ja-JP", "開始"), ("zh-CN", "开始")])
+def test_it_speaks_the_browsers_language(visit, locale, words):
+    page = visit(locale=locale)
+    assert page.locator("#start").inner_text() == words
+    shown = page.locator(".es-status dt").first.inner_text()
+    assert shown in ("候補", "候选")
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+def test_nothing_overflows_sideways(visit, width):
+    page = visit(width=width)
+    for name in ("Evolve", "Results", "Chat", "Take home"):
+        tab(page, name)
+        page.wait_for_timeout(400)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, name

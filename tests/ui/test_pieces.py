@@ -1,0 +1,330 @@
+"""The page's pictures and pieces: what they say, well formed, and escaped."""
+
+import re
+from html.parser import HTMLParser
+
+import gradio as gr
+import pytest
+
+from studio.errors import StudioError
+from studio.recipe import Recipe
+from studio.runs import Outcome, Progress, Run
+from studio.ui import evolve, pieces, plots, shared, strings, take_home
+
+HACK = "<script>alert('x')</script>\"'&"
+NAMES = {"right": "right", "half": "right number, wrong language", "wrong": "wrong"}
+
+
+class Balanced(HTMLParser):
+    """Fails on a tag that is closed out of order or never."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.open, self.seen = [], []
+        self.feed(html)
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        self.seen.append((tag, dict(attributes)))
+        self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.seen.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def run(**changes) -> Run:
+    values = {
+        "id": "0123abcd", "name": HACK, "recipe": "", "created": 0.0, "status": "running",
+        "stop": False, "message": HACK, "version": 3, "seconds": 61.0,
+    }  # fmt: skip
+    return Run(**(values | changes))
+
+
+def progress(**changes) -> Progress:
+    values = {
+        "run": run(), "state": "running", "stage": "cma", "done": 30, "total": 120, "best": 0.525,
+        "best_id": 7, "tokens_per_second": 1234.4, "candidates_per_minute": 41.6, "eta": 130.0,
+        "elapsed": 61.0,
+    }  # fmt: skip
+    return Progress(**(values | changes))
+
+
+def outcome(score: float, **details) -> Outcome:
+    return Outcome("test-0000", score, HACK, details, 5)
+
+
+# ── the curve ─────────────────────────────────────────────────────────────────────────────────
+
+
+def curve(lines, references, total=100) -> str:
+    return plots.curve(
+        lines, references, total=total, title="Best", x_label="candidates", y_label="right, %"
+    )
+
+
+def test_the_curve_says_its_numbers():
+    html = curve(
+        [plots.Line("evolution", "main", [(1, 0.1), (2, 0.1), (3, 0.5)])],
+        {"ja": 0.02, "math": 0.03, HACK: 0.3},
+    )
+    page = Balanced(html)
+    assert "<script" not in html
+    said = next(a["aria-label"] for t, a in page.seen if a.get("role") == "img")
+    assert "evolution 50.0 %" in said and "math 3.0 %" in said and HACK in said
+
+
+def test_the_curve_is_a_staircase_inside_its_frame():
+    html = curve([plots.Line("evolution", "main", [(1, 0.1), (2, 0.1), (40, 0.5)])], {}, total=40)
+    path = re.findall(r'class="main" d="(M[^"]+)"', html)[-1]
+    # 0.5 is drawn under the ceiling 0.6: a sixth of the height from the top.
+    assert path == "M25.0 83.33H1000.0V16.67"
+
+
+@pytest.mark.parametrize("lines", [[], [plots.Line("evolution", "main", [])]])
+def test_a_curve_without_points(lines):
+    Balanced(curve(lines, {}))
+
+
+def test_one_point_is_visible_and_beyond_the_budget_stays_inside():
+    assert re.search(r'class="main" d="M[^"]+h8"', curve([plots.Line("e", "main", [(1, 0)])], {}))
+    html = curve([plots.Line("e", "main", [(1, 0.2), (105, 0.4)])], {}, total=100)
+    assert "H1000.0" in html
+
+
+def test_reference_labels_do_not_cover_each_other():
+    places = plots._apart([99, 100, 98.5, 40, 100])
+    assert all(b - a >= 7.49 for a, b in zip(sorted(places), sorted(places)[1:], strict=False))
+    assert max(places) <= 100 and places[3] == 40
+
+
+@pytest.mark.parametrize("total", [1, 2, 7, 12, 48, 400, 401, 1000, 99_999])
+def test_ticks(total):
+    ticks = plots._x_ticks(total)
+    assert ticks[0] == 0 and ticks[-1] == total and ticks == sorted(set(ticks)) and len(ticks) <= 7
+
+
+# ── the strip ─────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_strip_draws_each_state_differently():
+    rows = [
+        plots.Row(HACK, "source", 0.25, ["right", "half", "wrong", "wrong"]),
+        plots.Row("evolved (#3)", "evolved", 0.5, ["right", "right", "wrong", "wrong"], best=True),
+    ]
+    html = plots.strip(
+        rows, ["りんごは何個？", HACK, "c", "d"], title="T", note="N", names=NAMES, selected=2
+    )
+    page = Balanced(html)
+    assert "<script" not in html
+    labels = [a["aria-label"] for t, a in page.seen if a.get("role") == "img"]
+    assert labels[0].endswith(": 1 right, 1 right number, wrong language, 2 wrong")
+    assert len(re.findall(r"data-q=", html)) == 4
+    assert html.count('<path class="half"') == 1 and html.count('<path class="right"') == 2
+    slider = next(a for t, a in page.seen if a.get("role") == "slider")
+    assert slider["aria-valuenow"] == "2" and slider["tabindex"] == "0"
+
+
+def test_states():
+    assert pieces.state_of(outcome(1.0, right=True)) == "right"
+    assert pieces.state_of(outcome(0.0, right=True, language="en")) == "half"
+    assert pieces.state_of(outcome(0.0, right=False)) == "wrong"
+    assert pieces.state_of(outcome(0.0)) == "wrong"
+
+
+# ── pieces ────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("language", strings.LANGUAGES)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"state": "finished", "stage": ""},
+        {"state": "queued", "best": None, "best_id": None, "done": 0, "eta": None},
+        {"state": "interrupted", "total": 0},
+    ],
+)
+def test_status(language, changes):
+    html = pieces.status(progress(**changes), language)
+    Balanced(html)
+    assert "<script" not in html
+    if changes.get("best", 1) is not None:
+        assert "52.5 %" in html
+
+
+def test_report():
+    row = {"role": "source", "task": "jmath", "score": 0.3, "low": 0.25, "high": 0.36, "n": 250}
+    rows = [
+        {**row, "model": HACK, "subject": "model:x"},
+        {
+            **row,
+            "model": "evolved (#3)",
+            "role": "evolved",
+            "score": 0.52,
+            "subject": "candidate:3",
+        },
+        {**row, "model": "evolved (#3)", "role": "evolved", "task": "emath", "subject": "y"},
+    ]
+    html = pieces.report(rows, "en")
+    Balanced(html)
+    assert "<script" not in html and "25.0 – 36.0" in html and html.count('class="task"') == 2
+    assert "search" in pieces.report([], "en")
+
+
+def test_heat_map_of_every_kind_of_space(tiny_family):
+    recipe = {
+        "base": str(tiny_family["base"]),
+        "sources": [str(tiny_family["ja"]), str(tiny_family["math"])],
+        "objectives": [{"task": "jmath"}],
+    }
+    for method, cells in (("dare_ties", "0.50<small>0.50"), ("linear", "0.50"), ("slerp", "0.50")):
+        space = Recipe.from_dict(
+            recipe | {"space": {"method": method, "filters": ["mlp"], "layer_granularity": 2}}
+        ).build_space()
+        html = pieces.heat_map(space.table(space.initial), 3, "en")
+        Balanced(html)
+        assert cells in html and "layers 0-1 · mlp" in html
+        assert ("density" in html) == (method == "dare_ties")
+
+
+def test_answers():
+    said = [("ja", outcome(1.0, right=True)), (HACK, Outcome("x", 0.0, " ", {}, 0))]
+    html = pieces.answers(3, 250, HACK, "42", said, "ja")
+    Balanced(html)
+    assert "<script" not in html and "✓ 正解" in html and "（無回答）" in html
+
+
+def test_files(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"x" * 1_234_567)
+    (tmp_path / "README.md").write_text("hi")
+    html = pieces.files(tmp_path, "en")
+    Balanced(html)
+    assert "1.2 MB" in html and "2 B" in html
+
+
+# ── words ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_every_string_is_in_every_language_with_the_same_placeholders():
+    for key, row in strings.TABLE.items():
+        assert len(row) == 3 and all(row), key
+        assert len({tuple(sorted(re.findall(r"{\w+}", text))) for text in row}) == 1, key
+
+
+def test_every_state_and_role_has_words():
+    for key in ("queued", "running", "stopping", "interrupted", "stopped", "finished", "failed"):
+        assert strings.say("en", key)
+    for key in ("sources", "cma", "random", "report"):
+        assert strings.say("en", f"stage_{key}")
+    with pytest.raises(KeyError):
+        strings.text("no such words")
+
+
+# ── the form ──────────────────────────────────────────────────────────────────────────────────
+
+
+def test_form_and_yaml_carry_the_same_recipe():
+    recipe = evolve.default_recipe()
+    fields = evolve._fields(recipe)
+    assert len(fields) == evolve.FIELDS
+    assert evolve.overlay(recipe.to_yaml(), *fields) == recipe
+    assert evolve.to_form(recipe.to_yaml())[-1] == "form"
+
+
+def test_what_the_form_does_not_show_survives_it():
+    document = evolve.default_recipe().model_dump(mode="json")
+    document["space"]["filters"] = ["mlp"]
+    document["precision"] = "bf16"
+    recipe = Recipe.from_dict(document)
+    fields = evolve._fields(recipe)
+    fields[6], fields[8], fields[9] = 33, "all", None
+    merged = evolve.overlay(recipe.to_yaml(), *fields)
+    assert merged.space.filters == ["mlp"] and merged.precision == "bf16"
+    assert merged.budget.candidates == 33 and merged.space.layer_granularity == "all"
+    assert merged.search.population == 16  # an emptied field is the default
+
+
+@pytest.mark.parametrize(
+    ("index", "value", "says"),
+    [
+        (1, [], "sources"),
+        (2, "", "base"),
+        (5, 0, "examples"),
+        (6, -1, "candidates"),
+        (7, "magic", "method"),
+        (8, "two", "layer_granularity"),
+        (9, 2, "population"),
+        (10, -3, "seed"),
+    ],
+)
+def test_a_wrong_field_is_named(index, value, says):
+    recipe = evolve.default_recipe()
+    fields = evolve._fields(recipe)
+    fields[index] = value
+    with pytest.raises(StudioError, match=says):
+        evolve.overlay(recipe.to_yaml(), *fields)
+
+
+def test_options_of_a_task():
+    recipe = evolve.default_recipe()
+    fields = evolve._fields(recipe)
+    fields[3], fields[4] = "csv", "path: q.csv\nmatch: number"
+    merged = evolve.overlay(recipe.to_yaml(), *fields)
+    assert merged.objectives[0].options == {"path": "q.csv", "match": "number"}
+    for wrong in ("- a", "path: [", "just words"):
+        fields[4] = wrong
+        with pytest.raises(StudioError, match="options"):
+            evolve.overlay(recipe.to_yaml(), *fields)
+
+
+# ── toasts, names, cards ──────────────────────────────────────────────────────────────────────
+
+
+def test_errors_become_toasts():
+    @shared.toast
+    def sentence():
+        raise StudioError(f"Bad {HACK}; do better.")
+
+    @shared.toast
+    def surprise():
+        yield 1
+        raise RuntimeError("/secret/path")
+
+    with pytest.raises(gr.Error) as caught:
+        sentence()
+    assert "<script" not in caught.value.message and "do better" in caught.value.message
+    with pytest.raises(gr.Error) as caught:
+        list(surprise())
+    assert "secret" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "name", ["../up", "a/b", "..", ".hidden", "a b", "x" * 101, "a\nb", "a\\b"]
+)
+def test_export_names_stay_in_their_folder(name, monkeypatch, tmp_path):
+    from studio.runs import Store
+
+    store = Store(tmp_path / "runs.sqlite")
+    chosen = store.create_run("x", "")
+    monkeypatch.setattr(take_home, "store", lambda: store)
+    with pytest.raises(StudioError, match="folder name"):
+        take_home.write(chosen, "3", name, None)
+    assert take_home._command(chosen, "3", name) == ""
+    with pytest.raises(StudioError, match="no candidate"):
+        take_home.write(chosen, "3; rm", "fine", None)
+
+
+def test_card_shows_its_front_matter(tmp_path):
+    (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n# Merge\n", encoding="utf-8")
+    assert take_home._card(tmp_path) == "```yaml\nlicense: mit\n```\n# Merge\n"
+
+
+def test_the_page_builds_without_torch():
+    import subprocess
+    import sys
+
+    code = "import app, sys; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
