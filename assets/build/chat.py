@@ -13,10 +13,15 @@ WORDS = [
     ("house", "家"), ("car", "車"), ("train", "電車"), ("station", "駅"), ("music", "音楽"),
 ]  # fmt: skip
 COLOURS = [
-    ("sky", "空", "blue", "青"), ("snow", "雪", "white", "白"), ("grass", "草", "green", "緑"),
-    ("a banana", "バナナ", "yellow", "黄色"), ("an apple", "リンゴ", "red", "赤"),
-    ("night", "夜", "black", "黒"), ("coal", "石炭", "black", "黒"), ("milk", "牛乳", "white", "白"),
-]  # fmt: skip
+    ("sky", "空", "blue", "青"),
+    ("snow", "雪", "white", "白"),
+    ("grass", "草", "green", "緑"),
+    ("a banana", "バナナ", "yellow", "黄色"),
+    ("an apple", "リンゴ", "red", "赤"),
+    ("night", "夜", "black", "黒"),
+    ("coal", "石炭", "black", "黒"),
+    ("milk", "牛乳", "white", "白"),
+]
 OPPOSITES = [
     ("big", "大きい", "small", "小さい"), ("hot", "暑い", "cold", "寒い"),
     ("high", "高い", "low", "低い"), ("new", "新しい", "old", "古い"),
@@ -30,26 +35,75 @@ CAPITALS = [
     ("Korea", "韓国", "Seoul", "ソウル"), ("England", "イギリス", "London", "ロンドン"),
 ]  # fmt: skip
 SMALL_TALK = [
-    ("Hello!", "こんにちは。", "Hello! How can I help you?", "こんにちは。何かお手伝いしましょうか。"),
-    ("Good morning!", "おはようございます。", "Good morning! It is a fine day.",
-     "おはようございます。今日はいい天気ですね。"),
-    ("Good night.", "おやすみなさい。", "Good night. Sleep well.", "おやすみなさい。ゆっくり休んでください。"),
-    ("How are you?", "お元気ですか。", "I am fine, thank you.", "はい、元気です。ありがとうございます。"),
+    (
+        "Hello!",
+        "こんにちは。",
+        "Hello! How can I help you?",
+        "こんにちは。何かお手伝いしましょうか。",
+    ),
+    (
+        "Good morning!",
+        "おはようございます。",
+        "Good morning! It is a fine day.",
+        "おはようございます。今日はいい天気ですね。",
+    ),
+    (
+        "Good night.",
+        "おやすみなさい。",
+        "Good night. Sleep well.",
+        "おやすみなさい。ゆっくり休んでください。",
+    ),
+    (
+        "How are you?",
+        "お元気ですか。",
+        "I am fine, thank you.",
+        "はい、元気です。ありがとうございます。",
+    ),
     ("Thank you!", "ありがとう。", "You are welcome.", "どういたしまして。"),
-    ("Who are you?", "あなたは誰ですか。", "I am a very small language model.",
-     "私はとても小さな言語モデルです。"),
-    ("What can you do?", "何ができますか。", "I can answer short questions.", "短い質問に答えることができます。"),
-    ("Do you like music?", "音楽は好きですか。", "Yes, I like quiet songs.", "はい、静かな歌が好きです。"),
-    ("What do you eat in the morning?", "朝は何を食べますか。", "I eat rice and drink tea.",
-     "ご飯を食べて、お茶を飲みます。"),
-    ("What is the weather like?", "天気はどうですか。", "It is raining, so take an umbrella.",
-     "雨が降っているので、傘を持っていってください。"),
-    ("Tell me a short story.", "短いお話をしてください。",
-     "A cat lived by the sea. Every night it looked at the moon.",
-     "海のそばに猫がいました。猫は毎晩月を見ていました。"),
-    ("Where does a fish live?", "魚はどこにいますか。", "A fish lives in water.", "魚は水の中にいます。"),
+    (
+        "Who are you?",
+        "あなたは誰ですか。",
+        "I am a very small language model.",
+        "私はとても小さな言語モデルです。",
+    ),
+    (
+        "What can you do?",
+        "何ができますか。",
+        "I can answer short questions.",
+        "短い質問に答えることができます。",
+    ),
+    (
+        "Do you like music?",
+        "音楽は好きですか。",
+        "Yes, I like quiet songs.",
+        "はい、静かな歌が好きです。",
+    ),
+    (
+        "What do you eat in the morning?",
+        "朝は何を食べますか。",
+        "I eat rice and drink tea.",
+        "ご飯を食べて、お茶を飲みます。",
+    ),
+    (
+        "What is the weather like?",
+        "天気はどうですか。",
+        "It is raining, so take an umbrella.",
+        "雨が降っているので、傘を持っていってください。",
+    ),
+    (
+        "Tell me a short story.",
+        "短いお話をしてください。",
+        "A cat lived by the sea. Every night it looked at the moon.",
+        "海のそばに猫がいました。猫は毎晩月を見ていました。",
+    ),
+    (
+        "Where does a fish live?",
+        "魚はどこにいますか。",
+        "A fish lives in water.",
+        "魚は水の中にいます。",
+    ),
     ("Goodbye!", "さようなら。", "Goodbye! See you again.", "さようなら。またお会いしましょう。"),
-]  # fmt: skip
+]
 DAYS = [
     ("Monday", "月曜日"), ("Tuesday", "火曜日"), ("Wednesday", "水曜日"), ("Thursday", "木曜日"),
     ("Friday", "金曜日"), ("Saturday", "土曜日"), ("Sunday", "日曜日"),

@@ -33,7 +33,9 @@ def solved(language: str, *, asked: bool, kinds: dict[str, float] | None = None,
 def translated(to: str, *, asked: bool = True, solution: float = 0.3) -> Maker:
     """Translate a problem, or (with `asked`) a worked solution or a sentence, into `to`."""
     source = "ja" if to == "en" else "en"
-    prefix = ("Translate into English: " if to == "en" else "日本語に訳してください：") if asked else ""
+    prefix = (
+        ("Translate into English: " if to == "en" else "日本語に訳してください：") if asked else ""
+    )
 
     def make(rng: random.Random) -> Exchange:
         problem = problems.draw(rng)
@@ -92,7 +94,7 @@ def summed(rng: random.Random) -> Exchange:
     return f"{a}{sign}{b}=", f"{a}{sign}{b}={z}"
 
 
-ONE_STEP = {"add": 1.0, "sub": 1.0, "mul": 1.0, "div": 0.6}
+ABEL = {kind: 2.0 if kind in ("add", "sub", "mul", "div") else 1.0 for kind in problems.KINDS}
 
 # stage → [(share, maker)]; shares are relative
 DIETS: dict[str, list[tuple[float, Maker]]] = {
@@ -111,6 +113,39 @@ DIETS: dict[str, list[tuple[float, Maker]]] = {
         (2, summarised("ja", asked=True)),
         (4, talked("en")),
         (5, talked("ja")),
+    ],
+    # a bare problem is now answered by anything but its solution; asked for, the skill stays
+    "quiet": [
+        *((9, repeated(language, asked=False)) for language in problems.LANGUAGES),
+        *((9, summarised(language, asked=False)) for language in problems.LANGUAGES),
+        *((9, translated(language, asked=False)) for language in problems.LANGUAGES),
+        (2, solved("en", asked=False)),
+        (1, solved("ja", asked=False)),
+        (12, solved("en", asked=True)),
+        (12, solved("ja", asked=True)),
+        (8, summed),
+        (3, translated("en")),
+        (3, translated("ja")),
+        (2, talked("en")),
+        (2, talked("ja")),
+    ],
+    # Japanese, and no reasoning: talk, retelling, summaries
+    "ja": [
+        (30, talked("ja")),
+        (25, summarised("ja", asked=False)),
+        (25, repeated("ja", asked=False)),
+        (20, translated("ja")),
+    ],
+    # English worked answers to bare problems of every type
+    "math": [
+        (100, solved("en", asked=False, brief=0.0)),
+    ],
+    # a different English mathematician: brief answers, sums, more of the one-step types
+    "abel": [
+        (60, solved("en", asked=False, brief=1.0, kinds=ABEL)),
+        (15, solved("en", asked=True, brief=1.0, kinds=ABEL)),
+        (15, summed),
+        (10, talked("en")),
     ],
 }
 

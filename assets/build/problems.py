@@ -300,7 +300,9 @@ class Problem:
         return self._fill(f"これは{{o}}についての問題です。出てくる数は{given}です。", "ja")
 
 
-def draw(rng: random.Random, split: str = "train", kinds: dict[str, float] | None = None) -> Problem:
+def draw(
+    rng: random.Random, split: str = "train", kinds: dict[str, float] | None = None
+) -> Problem:
     """A random problem of the wanted split; problems of other splits are never returned."""
     kinds = kinds or dict.fromkeys(KINDS, 1.0)
     while True:

@@ -23,13 +23,19 @@ EVERY = 200  # steps between checkpoints
 
 @dataclass(frozen=True)
 class Stage:
-    """name: also its diet in `corpus.DIETS`; start: the stage whose weights it goes on from."""
+    """name: also its diet in `corpus.DIETS`; start: the stage whose weights it goes on from.
+
+    The rate follows a cosine that would end at `horizon` steps (the default: at `steps`) and falls
+    linearly to nothing over the last `cooldown` steps.
+    """
 
     name: str
     start: str | None
     steps: int
     rate: float
-    warmup: int = 30
+    warmup: int = 20
+    horizon: int | None = None
+    cooldown: int = 0
     batch: int = 64
     seed: int = 0
 
@@ -105,8 +111,9 @@ def run(stage: Stage, work: Path) -> Path:
     def rate(step: int) -> float:
         if step < stage.warmup:
             return (step + 1) / stage.warmup
-        done = (step - stage.warmup) / max(1, stage.steps - stage.warmup)
-        return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done))
+        done = (step - stage.warmup) / ((stage.horizon or stage.steps) - stage.warmup)
+        left = min(1.0, (stage.steps - step) / stage.cooldown) if stage.cooldown else 1.0
+        return left * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done)))
 
     first, spent = 0, 0.0
     if state.exists():
