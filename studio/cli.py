@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
-from rich.table import Table
+from rich.table import Column, Table
 
 from studio.errors import StudioError
 
@@ -61,15 +61,12 @@ def models(
     cards = [describe(name) for name in names] if names else api.models()
     if as_json:
         return _json(cards)
-    table = Table("model", "architecture", "layers", "hidden", "vocabulary", "parameters", "dtype",
-                  "size", "licence")  # fmt: skip
+    table = _table("model", "type", "layers", "weights", "dtype", "size", "licence")
     for card in cards:
         table.add_row(
             _plain(card["name"]),
-            card["architecture"],
+            card["architecture"].removesuffix("ForCausalLM"),
             str(card["layers"]),
-            str(card["hidden"]),
-            str(card["vocab"]),
             f"{card['parameters'] / 1e6:.1f} M",
             str(card["dtype"]).removeprefix("torch."),
             f"{card['size'] / 1e6:.1f} MB",
@@ -143,7 +140,7 @@ def runs(as_json: Json = False) -> None:
         return _json([_run_json(p) for p in found])
     if not found:
         return out.print("No runs yet; `python -m studio evolve recipes/jmath.yaml` starts one.")
-    table = Table("run", "name", "state", "candidates", "best (dev)", "worked", "begun")
+    table = _table("run", "name", "state", "candidates", "best (dev)", "worked", "begun")
     for p in found:
         begun = time.strftime("%Y-%m-%d %H:%M", time.localtime(p.run.created))
         table.add_row(p.run.id, _plain(p.run.name), p.state, f"{p.done}/{p.total}",
@@ -289,8 +286,12 @@ def _summary(run: str, store: "Store", as_json: bool) -> None:
     p = api.progress(run, store)
     report = api.report(run, store)
     best = store.best(run)
-    space = Recipe.from_yaml(p.run.recipe).build_space() if best else None
-    table = space.table(best.genome) if best and space else []
+    table: list[dict[str, Any]] = []
+    if best:
+        try:
+            table = Recipe.from_yaml(p.run.recipe).build_space().table(best.genome)
+        except StudioError as error:  # models may be gone: what was recorded is shown all the same
+            err.print(f"The best recipe cannot be laid out: {_plain(error)}")
     if as_json:
         sessions = [e.payload for e in store.events(run) if e.kind == "session"]
         return _json({**_run_json(p), "recipe": p.run.recipe, "sessions": sessions,
@@ -312,11 +313,16 @@ def _summary(run: str, store: "Store", as_json: bool) -> None:
             out.print(f"Take it home: python -m studio export {run} --out DIR")
 
 
+def _table(*headers: str, **options: Any) -> Table:
+    """A table that folds what is too wide for the terminal: a cut-off path helps nobody."""
+    return Table(*(Column(header, overflow="fold") for header in headers), **options)
+
+
 def _settings(rows: list[dict[str, Any]]) -> Table:
     """The best recipe, a row per layer group and source."""
     keys = [key for key in ("group", "filter", "source", "weight", "density", "t")
             if any(row.get(key) is not None for row in rows)]  # fmt: skip
-    table = Table(*keys, title="best recipe", title_justify="left")
+    table = _table(*keys, title="best recipe", title_justify="left")
     for row in rows:
         cells = (row.get(key) for key in keys)
         table.add_row(*(f"{c:.2f}" if isinstance(c, float) else _plain(c or "") for c in cells))
@@ -324,7 +330,7 @@ def _settings(rows: list[dict[str, Any]]) -> Table:
 
 
 def _scores(rows: list[dict[str, Any]]) -> Table:
-    table = Table("model", "role", "task", "score", "95 % interval", "examples",
+    table = _table("model", "role", "task", "score", "95 % interval", "examples",
                   title="scores", title_justify="left")  # fmt: skip
     for row in rows:
         interval = f"{100 * row['low']:.1f} – {100 * row['high']:.1f}"

@@ -241,6 +241,13 @@ def _read_jsonl(text: str, path: Path) -> list[tuple[int, dict[str, str]]]:
         if not isinstance(record, dict):
             raise StudioError(f"{where} is not a JSON object with a question and an answer.")
         row = {key.strip().lower(): _cell(value) for key, value in record.items()}
+        try:
+            "".join([*row, *row.values()]).encode()
+        except UnicodeEncodeError as error:
+            raise StudioError(
+                f"{where} holds half of a \\u surrogate pair, which is no character; write the "
+                "character itself."
+            ) from error
         _check_columns(list(row), f"{where} has the fields")
         if max(map(len, row.values())) > MAX_CELL:
             raise StudioError(f"{where} has a field of more than {MAX_CELL:,} characters.")
