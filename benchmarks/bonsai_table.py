@@ -27,7 +27,7 @@ from studio.recipe import Recipe
 from studio.runs import Evaluation, Store
 from studio.tasks import load_task
 
-WEIGHTS = (0.25, 0.5, 0.75, 1.0)
+WEIGHTS = (0.3, 0.6, 0.9)
 DENSITIES = (0.4, 0.8)
 TS = (0.1, 0.3, 0.5, 0.7, 0.9)
 RESULT = Path(__file__).parent / "results" / "bonsai_table.md"

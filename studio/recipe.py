@@ -66,7 +66,7 @@ class Search(_Section):
 class Budget(_Section):
     """When to stop: a number of candidates of the search (the random baseline gets as many)."""
 
-    candidates: int = Field(default=400, ge=1, le=1_000_000)
+    candidates: int = Field(default=240, ge=1, le=1_000_000)
 
 
 class Recipe(_Section):
