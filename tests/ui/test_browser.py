@@ -143,7 +143,7 @@ def toast(page, words: str) -> None:
     """A toast says so, and the page is still there; then close the toast."""
     note = page.get_by_test_id("toast-body").filter(has_text=re.compile(words))
     note.wait_for()
-    note.get_by_role("button", name="close").click()
+    note.get_by_test_id("toast-close").click()
     note.wait_for(state="detached")
     assert page.locator("#start").count() == 1
 
@@ -275,7 +275,7 @@ def test_bad_input_is_a_toast(visit):
 def test_an_unknown_run_in_the_address(visit):
     page = visit("?run=ffffffff")
     toast(page, "no run")
-    state(page, "finished")  # the newest one is shown instead
+    page.wait_for_selector(".es-status")  # the newest one is shown instead
 
 
 def test_nothing_that_was_said_becomes_markup(visit, workspace):
