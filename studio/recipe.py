@@ -178,9 +178,13 @@ class Recipe(_Section):
 
     def to_yaml(self) -> str:
         """The whole document with every default written out: what a run records."""
-        return yaml.safe_dump(
-            self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100
-        )
+        document = self.model_dump(mode="json")
+
+        def dump(readable: bool) -> str:
+            return yaml.safe_dump(document, sort_keys=False, allow_unicode=readable, width=100)
+
+        # PyYAML writes a few odd characters (U+0085) so that it cannot read them back
+        return dump(True) if yaml.safe_load(dump(True)) == document else dump(False)
 
     def build_space(self) -> "ParameterSpace":
         """Open the models and lay out the genome; raises StudioError if they do not fit."""

@@ -24,6 +24,12 @@ from tests.conftest import make_model, save_model
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@pytest.fixture(autouse=True)
+def no_sample_run(monkeypatch):
+    """A workspace holds what the test puts there; the sample run is `test_api`'s."""
+    monkeypatch.setattr(api, "SAMPLE_RUN", Path("absent"))
+
+
 @pytest.fixture
 def studio(monkeypatch, capsys):
     """`studio("runs", "--json")` → (exit status, stdout, stderr)."""
@@ -168,8 +174,7 @@ def test_models_are_described(studio, tiny_family):
     assert status == 0 and json.loads(out) == ["jmath", "emath", "mgsm", "csv"]
 
 
-def test_an_empty_workspace_says_how_to_begin(studio, monkeypatch):
-    monkeypatch.setattr(api, "SAMPLE_RUN", Path("absent"))
+def test_an_empty_workspace_says_how_to_begin(studio):
     status, out, _ = studio("runs")
     assert status == 0 and "evolve recipes/jmath.yaml" in out
     status, out, _ = studio("runs", "--json")
@@ -196,8 +201,7 @@ def test_the_module_is_the_program():
         assert command in done.stdout
 
 
-def test_text_of_strangers_is_no_markup(studio, recipe_file, monkeypatch):
-    monkeypatch.setattr(api, "SAMPLE_RUN", Path("absent"))
+def test_text_of_strangers_is_no_markup(studio, recipe_file):
     store = Store()
     api.create(recipe_file(name="[red]x[/nonsense] [link=file:///]"), store)
     store.close()
