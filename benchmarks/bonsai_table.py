@@ -27,8 +27,8 @@ from studio.recipe import Recipe
 from studio.runs import Evaluation, Store
 from studio.tasks import load_task
 
-WEIGHTS = (0.3, 0.6, 0.9)
-DENSITIES = (0.4, 0.8)
+WEIGHTS = (0.0, 0.33, 0.67, 1.0)
+DENSITIES = (0.5,)
 TS = (0.1, 0.3, 0.5, 0.7, 0.9)
 RESULT = Path(__file__).parent / "results" / "bonsai_table.md"
 
@@ -53,6 +53,8 @@ def grid(space: ParameterSpace) -> Iterator[np.ndarray]:
         yield from (np.full(len(kinds), t) for t in TS)
         return
     for weights in itertools.product(WEIGHTS, repeat=kinds.count("weight")):
+        if not any(weights):
+            continue  # the base alone, or nothing at all
         for density in DENSITIES if "density" in kinds else (1.0,):
             values = iter(weights)
             yield np.array([next(values) if kind == "weight" else density for kind in kinds])
@@ -94,12 +96,10 @@ def best_uniform(recipe: Recipe) -> tuple[str, Evaluation, int]:
 
 def describe(space: ParameterSpace, genome: np.ndarray) -> str:
     """The genome of a uniform space in words."""
-    parts = []
-    for gene, value in zip(space.genes, genome, strict=True):
-        if gene.kind != "density":
-            parts.append(f"{gene.source or gene.kind} {value:g}")
-    densities = [v for gene, v in zip(space.genes, genome, strict=True) if gene.kind == "density"]
-    return ", ".join(parts + [f"density {densities[0]:g}"] * bool(densities))
+    chosen = list(zip(space.genes, genome, strict=True))
+    parts = [f"{gene.source or gene.kind} {v:g}" for gene, v in chosen if gene.kind != "density"]
+    densities = [f"density {v:g}" for gene, v in chosen if gene.kind == "density"]
+    return ", ".join(parts + densities[:1])
 
 
 def main() -> None:
