@@ -4,6 +4,7 @@ Minutes, so only under `pytest -m slow` and in `.ci/run`.
 """
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,8 @@ def studio(*arguments):
         cwd=ROOT,
         capture_output=True,
         text=True,
+        # as a user would: with every core (tests/conftest.py takes one thread)
+        env={name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"},
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
