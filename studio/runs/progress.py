@@ -88,9 +88,11 @@ def curve(store: Store, run: str) -> dict[str, list[tuple[int, float]]]:
 
 def _state(store: Store, record: Run) -> str:
     if record.status == RUNNING:
-        if not is_held(store, record.id):
+        if is_held(store, record.id):
+            return "stopping" if record.stop else "running"
+        record = store.run(record.id)  # its worker may have come to its end since it was read
+        if record.status == RUNNING:
             return "interrupted"
-        return "stopping" if record.stop else "running"
     if record.status == QUEUED and record.stop:
         return "stopped"
     return record.status
