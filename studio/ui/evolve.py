@@ -172,7 +172,7 @@ def _form(recipe: Recipe) -> list[gr.components.Component]:
             [(METHOD_NAMES.get(key, key), key) for key in get_args(MethodName)],
             value=recipe.space.method,
             label=text("method"),
-            min_width=120,
+            min_width=150,
             elem_id="field-method",
         )
         granularity = gr.Dropdown(

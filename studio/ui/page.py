@@ -172,15 +172,14 @@ def _look(
         put("talk", chat.draw(record, language, first=fresh))
         put("home", take_home.draw(record, language, first=fresh))
     now["results"] = (record.status, progress.best_id, progress.stage)
+    # Seen before it is drawn: what fails to be drawn is said once, not at every tick.
+    yield {**changes, seen: now}
     if not fresh and known.get("results") == now["results"]:
-        yield {**changes, seen: now}
         return
-    yield changes
     changes = {}
     put("results", results.draw(record, request, None if fresh else question))
     yield changes
-    # Known only now, so that a page that leaves half-way looks again.
-    yield {groups["heat"][0]: results.draw_heat(record, language), seen: now}
+    yield {groups["heat"][0]: results.draw_heat(record, language)}
 
 
 def _nothing(groups: dict[str, list], language: str) -> dict[Any, Any]:

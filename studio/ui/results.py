@@ -237,7 +237,11 @@ def draw_heat(run: Run, language: str) -> str:
     best = store().best(run.id)
     if best is None:
         return ""
-    return pieces.heat_map(_table(run.recipe, best.genome.tobytes()), best.id, language)
+    try:
+        rows = _table(run.recipe, best.genome.tobytes())
+    except StudioError as error:  # a model of an old run may be gone; its scores are still there
+        return pieces.empty(str(error))
+    return pieces.heat_map(rows, best.id, language)
 
 
 @lru_cache(maxsize=16)

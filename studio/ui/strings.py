@@ -168,10 +168,10 @@ TABLE: dict[str, tuple[str, str, str]] = {
     "no_answer": ("(no answer)", "（無回答）", "（无回答）"),
     "heat": ("What the best merge is made of", "最良のマージの中身", "最佳合并的配方"),
     "heat_note": (
-        "Candidate {n}. Weight of each source by layer group; below it the density, the share of "
-        "its differences from the base that is kept.",
-        "候補 {n}。層グループごとの各元モデルの重み。下は密度（ベースとの差分を残す割合）。",
-        "候选 {n}。各层组中每个来源的权重；下方为密度（保留的与基础模型差异的比例）。",
+        "Candidate {n}. Weight of each source by layer group; the small number is the density, the "
+        "share of its differences from the base that is kept.",
+        "候補 {n}。層グループごとの各元モデルの重み。小さい数字は密度（差分を残す割合）。",
+        "候选 {n}。各层组中每个来源的权重；小号数字为密度（保留的与基础模型差异的比例）。",
     ),
     "heat_note_plain": (
         "Candidate {n}. Weight of each source by layer group.",

@@ -111,7 +111,7 @@ def visit(browser, address):
         context = browser.new_context(viewport={"width": width, "height": 900}, locale=locale)
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(120_000)  # a busy machine is slow to import torch
         page.faults = []
         page.on("pageerror", lambda error: page.faults.append(str(error)))
         page.goto(address + query)
