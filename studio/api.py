@@ -11,6 +11,7 @@ could do itself. ``store`` is always the workspace's own when left out.
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -149,7 +150,7 @@ def _spawn(run: str, store: Store) -> None:
     root = Path(__file__).resolve().parent.parent
     paths = [str(root), os.environ.get("PYTHONPATH", "")]
     with (logs / f"{run}.log").open("ab") as log:
-        subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "studio", "worker", run, "--store", store.path],
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -157,6 +158,8 @@ def _spawn(run: str, store: Store) -> None:
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
             **detached,
         )
+    # A child that ended stays a zombie until somebody waits for it.
+    threading.Thread(target=process.wait, daemon=True).start()
 
 
 # ── reading a run ─────────────────────────────────────────────────────────────────────────────

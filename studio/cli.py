@@ -135,7 +135,12 @@ def runs(as_json: Json = False) -> None:
     from studio import api
 
     store = api.open_store()
-    found = [api.progress(run.id, store) for run in store.runs()]
+    found = []
+    for run in store.runs():
+        try:
+            found.append(api.progress(run.id, store))
+        except StudioError as error:  # one record that cannot be read does not hide the others
+            err.print(f"Run {run.id} cannot be shown: {_plain(error)}")
     if as_json:
         return _json([_run_json(p) for p in found])
     if not found:

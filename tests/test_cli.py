@@ -498,3 +498,13 @@ def test_a_run_whose_models_are_gone_can_still_be_seen(studio, recipe_file, tiny
     assert after["report"] == before["report"] and after["best_genome"] == before["best_genome"]
     assert yaml.safe_load(after["recipe"])["sources"][0] == str(moved)
     assert studio("show", "last")[0] == 0
+
+
+def test_a_record_that_cannot_be_read_hides_no_other(studio, own_workspace):
+    store = Store()
+    good = store.create_run("good", "sources: [a]\nbase: b\nobjectives: [{task: jmath}]")
+    bad = store.create_run("bad", "colour: blue")
+    status, out, err = studio("runs", "--json")
+    assert status == 0
+    assert [run["run"] for run in json.loads(out)] == [good]
+    assert f"Run {bad} cannot be shown" in err and "Traceback" not in err
