@@ -28,8 +28,8 @@ draws from the train split only. (Bare sums such as 23+15 are not problems and a
 ## Form
 Mistral architecture, 3.8 million parameters: hidden size 192, 8 layers, 6 heads, 3 key-value heads,
 MLP 512, vocabulary 1536, untied, bfloat16. One tokenizer for the whole family, single digits,
-turns `<user>…<bot>…<end>`. Made from nothing by `python assets/build/make.py`. A miniature for studying
-merges: it knows its small world and nothing else.
+turns `<user>…<bot>…<end>`. Made from nothing by `python assets/build/make.py`. A miniature for
+studying merges: it knows its small world and nothing else.
 """
 
 MODELS = {
