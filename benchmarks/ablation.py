@@ -1,0 +1,63 @@
+"""Which source matters: the best candidate of a run again, with one source taken out at a time.
+
+    python benchmarks/ablation.py [RUN]
+
+Sets every weight of one source to 0 and leaves all other genes as they are; scored on the whole dev
+split, since the test split is for what is reported. Without RUN it takes the bundled sample run.
+Prints a Markdown table and writes it to benchmarks/results/ablation.md.
+"""
+
+import sys
+from pathlib import Path
+
+from studio import api
+from studio.evolve.evaluate import evaluate
+from studio.merge.live import LiveModel
+from studio.recipe import Recipe
+from studio.runs import Store
+
+RESULT = Path(__file__).parent / "results" / "ablation.md"
+
+
+def main() -> None:
+    store = Store(":memory:")
+    if sys.argv[1:]:
+        store, run = api.open_store(), sys.argv[1]
+    else:
+        run = store.import_runs(api.SAMPLE_RUN)[0]
+    record = store.run(run)
+    recipe = Recipe.from_yaml(record.recipe)
+    task = recipe.build_tasks()[0]
+    dev = task.examples("dev")
+    best = store.best(record.id)
+    live = LiveModel(recipe.build_space(), precision=recipe.precision)
+    lines = [
+        f"| candidate #{best.id} of run {record.id} | {task.name}, {len(dev)} dev problems | "
+        "95 % interval |",
+        "|---|---|---|",
+    ]
+    for left_out in (None, *recipe.sources):
+        genome = best.genome.copy()
+        for index, gene in enumerate(live.space.genes):
+            if gene.kind == "weight" and gene.source == left_out:
+                genome[index] = 0.0
+        live.apply(genome)
+        row = api.scores_of(
+            evaluate(
+                live.model, live.tokenizer, task, dev,
+                subject="ablation", split="dev", batch_size=recipe.batch_size,
+            ),
+            f"without {left_out}" if left_out else "whole",
+            "evolved",
+        )  # fmt: skip
+        lines.append(
+            f"| {row['model']} | {100 * row['score']:.1f} % | "
+            f"{100 * row['low']:.1f} – {100 * row['high']:.1f} |"
+        )
+    text = "\n".join(lines) + "\n"
+    RESULT.write_text(text, encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
