@@ -34,3 +34,30 @@ def workspace() -> Path:
             "write to."
         )
     return folder
+
+
+def subfolder(parent: Path, name: str) -> Path:
+    """The folder `name` in `parent`, made if it is not there.
+
+    Raises:
+        StudioError: it cannot be made, or may not be written to.
+    """
+    folder = parent / name
+    remedy = f"choose another place than {parent} (for runs, set STUDIO_WORKSPACE)"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise StudioError(
+            f"The folder {folder} cannot be made because a file is in the way; move that file, or "
+            f"{remedy}."
+        ) from error
+    except OSError as error:
+        raise StudioError(
+            f"The folder {folder} cannot be made ({error.strerror}); make room and grant "
+            f"permission there, or {remedy}."
+        ) from error
+    if not os.access(folder, os.W_OK):
+        raise StudioError(
+            f"The folder {folder} is not writable; grant permission there, or {remedy}."
+        )
+    return folder
