@@ -1,5 +1,6 @@
 """The project's own promises: README, CI and repository agree with each other."""
 
+import os
 import re
 import subprocess
 import sys
@@ -18,8 +19,31 @@ RECIPES = sorted(ROOT.glob("recipes/**/*.yaml"))
 
 def test_ci_calls_exactly_the_readmes_test_command():
     command = 'pip install -e ".[test]" && pytest'
-    assert command in README
-    assert command in (ROOT / ".ci/run").read_text(encoding="utf-8").splitlines()
+    assert command in README.splitlines()
+    assert ci_line() == f"bash -c '{command}'"
+
+
+def ci_line() -> str:
+    lines = (ROOT / ".ci/run").read_text(encoding="utf-8").splitlines()
+    (line,) = (line for line in lines if "pip install" in line and not line.startswith("#"))
+    return line
+
+
+@pytest.mark.skipif(os.name == "nt", reason="CI is a Bash script")
+@pytest.mark.parametrize(("pip", "pytests"), [(1, 0), (0, 1), (0, 0)])
+def test_ci_stops_where_pip_or_pytest_fails(tmp_path, pip, pytests):
+    for name, status in (("pip", pip), ("pytest", pytests)):
+        (tmp_path / name).write_text(f"#!/bin/sh\nexit {status}\n")
+        (tmp_path / name).chmod(0o755)
+    done = subprocess.run(
+        ["bash", "-c", f"set -euo pipefail\n{ci_line()}\necho went on"],
+        env={**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+    )
+    fine = pip == pytests == 0
+    assert (done.returncode == 0) == fine
+    assert ("went on" in done.stdout) == fine
 
 
 def test_front_matter_follows_the_conventions_of_spaces():
