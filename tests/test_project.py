@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from studio import api
 from studio.recipe import Recipe
+from studio.runs import Store
+from tests import published
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -92,3 +95,50 @@ def test_no_tracked_file_is_over_ten_megabytes():
     files = files or [path for path in ROOT.rglob("*") if path.is_file()]  # no git: a download
     large = [path for path in files if path.is_file() and path.stat().st_size > 10 * 2**20]
     assert not [path for path in large if "assets" in path.parts or listed.stdout]
+
+
+# ── the measured table ────────────────────────────────────────────────────────────────────────
+
+
+def test_the_readme_shows_the_measured_table():
+    shown = re.search(r"<!-- table: (.*?) -->\n(.*?)<!-- /table -->", README, re.DOTALL)
+    assert (ROOT / shown[1].split()[-1]).is_file()
+    measured = published.TABLE.read_text(encoding="utf-8")
+    assert len(published.lines(measured)) == 8
+    assert published.lines(shown[2]) == published.lines(measured)
+
+
+def test_the_readme_shows_the_measured_skills():
+    measured = (ROOT / "benchmarks/results/latent_skill.md").read_text(encoding="utf-8")
+    measured = {line.split(" | ")[0]: line.split(" | ")[1:] for line in measured.splitlines()}
+    shown = [line.split(" | ") for line in README.splitlines()]
+    for model in ("bonsai-base", "bonsai-ja", "bonsai-math", "bonsai-abel", "bonsai-base, asked"):
+        # the README says besides, in its second cell, what the model is
+        assert [f"| {model}", *measured[f"| {model}"]] in [[c[0], *c[2:]] for c in shown]
+
+
+def test_the_table_shows_a_skill_that_no_source_has():
+    sources = [row["score"] for row in published.rows() if row["role"] in ("base", "source")]
+    evolved = published.score("evolved")
+    assert len(sources) == 4 and max(sources) <= 30
+    assert evolved >= 52
+    assert evolved - max(sources) >= 22
+    assert evolved > published.score("uniform grid")
+    assert evolved > published.score("rescaled source")
+    assert evolved > published.score("random")
+
+
+def test_the_table_is_the_sample_runs_record(tmp_path):
+    store = Store(tmp_path / "runs.sqlite")
+    (run,) = store.import_runs(api.SAMPLE_RUN)
+    recorded = [
+        {
+            "model": row["model"],
+            "role": row["role"],
+            **{key: round(100 * row[key], 1) for key in ("score", "low", "high")},
+        }
+        for row in api.report(run, store)
+    ]
+    store.close()
+    searched_since = ("uniform grid", "rescaled source")  # by the benchmark, beside the run
+    assert recorded == [row for row in published.rows() if row["role"] not in searched_since]
