@@ -17,21 +17,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from studio.errors import StudioError
+from studio.evolve.inputs import rebuild_space
 from studio.recipe import Recipe
 from studio.runs import Candidate, Evaluation, Progress, Run, Store
 from studio.runs import progress as reading
 from studio.runs.lock import is_held
-from studio.runs.store import FINISHED, QUEUED, STOPPED
-from studio.workspace import ASSETS, workspace
+from studio.runs.store import FINISHED, QUEUED, STOPPED, split_reference
+from studio.workspace import ASSETS, subfolder, workspace
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from studio.merge.parameter_space import ParameterSpace
 
 __all__ = [
-    "curve", "delete", "evaluate", "evolve", "export", "merge", "models", "open_store", "progress",
-    "report", "restart", "resume", "scores_of", "start", "stop", "strip", "subject", "take_up",
+    "card", "curve", "delete", "evaluate", "evolve", "export", "merge", "models", "open_store",
+    "progress", "report", "restart", "resume", "scores_of", "start", "stop", "strip", "subject",
+    "take_up",
 ]  # fmt: skip
 
 SAMPLE_RUN = ASSETS / "sample-run.sqlite"
@@ -93,8 +93,9 @@ def resume(run: str, store: Store | None = None, on_progress: OnProgress | None 
 def start(recipe: Recipe | str | Path, store: Store | None = None) -> str:
     """As :func:`evolve`, but by a worker process that outlives this one; returns the run's id."""
     store = store or Store()
+    logs = _logs(store)
     run = create(recipe, store)
-    _spawn(run, store)
+    _spawn(run, store, logs)
     return run
 
 
@@ -110,8 +111,9 @@ def restart(run: str, store: Store | None = None) -> str:
         raise StudioError(f"Run {record.id} is finished; there is nothing left to resume.")
     if is_held(store, record.id):
         raise StudioError(f"Run {record.id} is being worked on already; watch it or stop it first.")
+    logs = _logs(store)
     store.set_status(record.id, QUEUED)
-    _spawn(record.id, store)
+    _spawn(record.id, store, logs)
     return record.id
 
 
@@ -139,9 +141,12 @@ def delete(run: str, store: Store | None = None) -> None:
     store.delete_run(record.id)
 
 
-def _spawn(run: str, store: Store) -> None:
-    logs = Path(store.path).resolve().parent / "logs"
-    logs.mkdir(exist_ok=True)
+def _logs(store: Store) -> Path:
+    return subfolder(Path(store.path).resolve().parent, "logs")
+
+
+def _spawn(run: str, store: Store, logs: Path) -> None:
+    store.append(run, "queued", {})
     detached: dict[str, Any] = (
         {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.DETACHED_PROCESS}
         if os.name == "nt"
@@ -244,31 +249,30 @@ def _label(subject: str, run: str, store: Store) -> tuple[str, str]:
     if kind == "model":
         base = Recipe.from_yaml(store.run(run).recipe).base
         return name, "base" if name == base else "source"
-    stage = store.candidate(run, int(name)).stage
-    role = "random" if stage == "random" else "evolved"
+    recipe = Recipe.from_yaml(store.run(run).recipe)
+    own = store.candidate(run, int(name)).stage == recipe.stages()[0]
+    role = "evolved" if own else "random"
     return f"{'best of random search' if role == 'random' else 'evolved'} (#{name})", role
 
 
 # ── models of a run ───────────────────────────────────────────────────────────────────────────
 
 
-def subject(name: str, store: Store | None = None) -> tuple["ParameterSpace", "np.ndarray"] | None:
-    """The space and genome behind 'RUN:best' or 'RUN:12'; None if the name is no candidate's.
+def subject(
+    name: str, store: Store | None = None
+) -> tuple[Run, Candidate, "ParameterSpace"] | None:
+    """What 'RUN:best' or 'RUN:12' means; None if the name is no candidate's.
 
     Raises:
-        StudioError: there is no such run or candidate.
+        StudioError: there is no such run or candidate, or one of its models changed since.
     """
-    run, colon, number = name.rpartition(":")
-    if not colon or not run or not (number == "best" or number.isdecimal()) or Path(name).exists():
+    found = split_reference(name)
+    if found is None or Path(name).exists():
         return None
     store = store or Store()
-    record = store.run(run)
-    candidate = (
-        store.best(record.id) if number == "best" else store.candidate(record.id, int(number))
-    )
-    if candidate is None:
-        raise StudioError(f"Run {record.id} has no scored candidate yet; wait for the first.")
-    return Recipe.from_yaml(record.recipe).build_space(), candidate.genome
+    record = store.run(found[0])
+    candidate = store.pick(record.id, found[1])
+    return record, candidate, rebuild_space(store, record.id)
 
 
 def evaluate(
@@ -278,17 +282,20 @@ def evaluate(
     options: Mapping[str, Any] | None = None,
     examples: int | None = None,
     store: Store | None = None,
-    batch_size: int = 128,
+    batch_size: int | None = None,
+    precision: str | None = None,
 ) -> Evaluation:
     """Score one model on a task's split, without recording it.
 
     Args:
         model: a source, or 'RUN:best' or 'RUN:12' for a candidate.
         examples: how many, from the beginning of the split; all when left out.
+        batch_size: prompts decoded together; a candidate's recipe says it by default, else 128.
+        precision: "fp32" or "bf16"; by default what a candidate's recipe says, and for other models
+            that of their files.
     """
-    import torch
-
     from studio.evolve import evaluate as evaluation
+    from studio.merge.ingredients import dtype_of
     from studio.merge.live import LiveModel, default_device
     from studio.models import Checkpoint
     from studio.tasks import load_task
@@ -297,12 +304,16 @@ def evaluate(
     chosen = loaded.examples(split)[:examples]
     found = subject(model, store)
     if found:
-        live = LiveModel(found[0])
-        live.apply(found[1])
+        record, candidate, space = found
+        recipe = Recipe.from_yaml(record.recipe)
+        batch_size = batch_size or recipe.batch_size
+        live = LiveModel(space, precision=precision or recipe.precision)
+        live.apply(candidate.genome)
         speaker, tokenizer = live.model, live.tokenizer
     else:
         checkpoint = Checkpoint.open(model)
-        speaker = checkpoint.load(torch.float32, default_device())
+        dtype = dtype_of(precision) if precision else checkpoint.dtype
+        speaker = checkpoint.load(dtype, default_device())
         tokenizer = checkpoint.tokenizer()
     return evaluation.evaluate(
         speaker,
@@ -311,8 +322,16 @@ def evaluate(
         chosen,
         subject=model if found else f"model:{model}",
         split=split,
-        batch_size=batch_size,
+        batch_size=batch_size or 128,
     )
+
+
+def card(run: str, candidate: int | None = None, store: Store | None = None) -> str:
+    """The model card (Markdown with YAML front matter) that :func:`export` would write."""
+    store = store or Store()
+    record = store.run(run)
+    chosen = store.pick(record.id, "best" if candidate is None else candidate)
+    return _card(record, chosen, rebuild_space(store, record.id), store)
 
 
 def export(
@@ -327,31 +346,32 @@ def export(
         StudioError: no such run or candidate, or the folder cannot be written; nothing is left
             half-written.
     """
-    from studio.merge.card import model_card
     from studio.merge.export import export as write
 
     store = store or Store()
     record = store.run(run)
-    chosen = store.best(record.id) if candidate is None else store.candidate(record.id, candidate)
-    if chosen is None:
-        raise StudioError(f"Run {record.id} has no scored candidate yet; wait for the first.")
-    recipe = Recipe.from_yaml(record.recipe)
-    space = recipe.build_space()
-    card = model_card(
-        title=f"{recipe.name} (candidate {chosen.id} of run {record.id})",
-        recipe=record.recipe,
-        space=space,
-        genome=chosen.genome,
-        scores=_card_scores(record.id, chosen.id, store),
-        lineage=_lineage(record, chosen),
-    )
+    chosen = store.pick(record.id, "best" if candidate is None else candidate)
+    space = rebuild_space(store, record.id)
     return write(
         space,
         chosen.genome,
         Path(out),
-        card=card,
+        card=_card(record, chosen, space, store),
         recipe_yaml=record.recipe,
-        precision=recipe.precision,
+        precision=Recipe.from_yaml(record.recipe).precision,
+    )
+
+
+def _card(record: Run, candidate: Candidate, space: "ParameterSpace", store: Store) -> str:
+    from studio.merge.card import model_card
+
+    return model_card(
+        title=f"{record.name} (candidate {candidate.id} of run {record.id})",
+        recipe=record.recipe,
+        space=space,
+        genome=candidate.genome,
+        scores=_card_scores(record.id, candidate.id, store),
+        lineage=_lineage(record, candidate),
     )
 
 
@@ -425,9 +445,7 @@ def merge(
 
 def exports() -> Path:
     """Where the page writes exports: a folder of the workspace."""
-    folder = workspace() / "exports"
-    folder.mkdir(exist_ok=True)
-    return folder
+    return subfolder(workspace(), "exports")
 
 
 def _recipe(recipe: Recipe | str | Path) -> Recipe:

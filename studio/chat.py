@@ -7,14 +7,13 @@ one needs the room.
 """
 
 import gc
-import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from studio.errors import StudioError
-from studio.runs.store import Candidate, Run, Store
+from studio.runs.store import Candidate, Run, Store, split_reference
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 #: Live models kept at most, whatever memory there is.
 MOST = 4
 MAX_NEW_TOKENS = 4096
-_CANDIDATE = re.compile(r"([0-9a-f]{1,8}|last):(best|\d{1,9})", re.ASCII)
 
 
 class _Voice:
@@ -135,18 +133,15 @@ def _checked(messages: list[dict[str, str]]) -> list[dict[str, str]]:
 
 def _find(model: str, store: Store | None) -> tuple[object, Callable[[], tuple]]:
     """What identifies a model in the pool, and how to load it."""
-    if not (match := _CANDIDATE.fullmatch(model)):
+    reference = split_reference(model)
+    if reference is None:
         return ("source", model), lambda: _load_source(model)
     store = store or Store()
-    run = store.run(match[1])
-    candidate = store.best(run.id) if match[2] == "best" else store.candidate(run.id, int(match[2]))
-    if candidate is None:
-        raise StudioError(
-            f"Run {run.id} has no scored candidate yet; wait for the first, or talk to a source."
-        )
+    run = store.run(reference[0])
+    candidate = store.pick(run.id, reference[1])
     return (
         ("candidate", store.path, run.id, candidate.id),
-        lambda: _load_candidate(run, candidate),
+        lambda: _load_candidate(store, run, candidate),
     )
 
 
@@ -165,13 +160,14 @@ def _load_source(name: str) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]"
 
 
 def _load_candidate(
-    run: Run, candidate: Candidate
+    store: Store, run: Run, candidate: Candidate
 ) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+    from studio.evolve.inputs import rebuild_space
     from studio.merge.live import LiveModel
     from studio.recipe import Recipe
 
     recipe = Recipe.from_yaml(run.recipe, f"The recipe of run {run.id}")
-    space = recipe.build_space()
+    space = rebuild_space(store, run.id)
     entry = 4 if recipe.precision == "fp32" else 2
     # The model and the base once each; per source a task vector and 4 bytes of mask (LiveModel).
     each = 2 * entry + len(space.sources) * (entry + 4)
@@ -184,14 +180,11 @@ def _load_candidate(
 
 def _encode(model, tokenizer, turns: list[dict[str, str]]) -> tuple[list[int], int]:
     """Token ids of the newest turns that fit the model, and how many tokens are left to answer."""
-    from studio.evolve.generate import chat_prompt
+    from studio.evolve.generate import chat_prompt, encode
 
     longest = getattr(model.config, "max_position_embeddings", None) or 1 << 30
     while True:
-        ids = tokenizer(chat_prompt(tokenizer, turns), add_special_tokens=False)["input_ids"]
-        bos = tokenizer.bos_token_id
-        if bos is not None and not tokenizer.chat_template and ids[:1] != [bos]:
-            ids = [bos, *ids]
+        ids = encode(tokenizer, chat_prompt(tokenizer, turns))
         # At least an eighth of the window is kept for the answer.
         if len(ids) <= longest - max(1, longest // 8):
             return ids, longest - len(ids)

@@ -130,6 +130,17 @@ def stop(run: RunId) -> None:
 
 
 @app.command()
+def delete(run: RunId) -> None:
+    """Forget a run and everything recorded of it; what was exported stays."""
+    from studio import api
+
+    store = api.open_store()
+    found = store.run(run)
+    api.delete(found.id, store)
+    out.print(f"Run {found.id} ({_plain(found.name)}) is deleted.")
+
+
+@app.command()
 def runs(as_json: Json = False) -> None:
     """List all runs of the workspace, newest first."""
     from studio import api
@@ -173,7 +184,14 @@ def evaluate(
     examples: Annotated[
         int | None, typer.Option(min=1, help="How many examples; all by default.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Prompts decoded together.")] = 128,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Prompts decoded together; a candidate's recipe says it, or 128."),
+    ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(help="fp32 or bf16; a candidate's recipe says it, or the model's files."),
+    ] = None,
     responses: Annotated[bool, typer.Option(help="Also print every answer.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -183,7 +201,7 @@ def evaluate(
     options = {name: _value(text) for name, text in _pairs(option or [], "--option")}
     with err.status(f"{_plain(model)} answers {task} …"):
         evaluation = api.evaluate(
-            model, task, split, options, examples, api.open_store(), batch_size
+            model, task, split, options, examples, api.open_store(), batch_size, precision
         )
     row = api.scores_of(evaluation, model, "")
     if as_json:

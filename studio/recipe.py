@@ -15,6 +15,7 @@ from studio.errors import StudioError
 
 if TYPE_CHECKING:
     from studio.merge.parameter_space import ParameterSpace
+    from studio.models import Checkpoint
     from studio.tasks.base import Task
 
 MethodName = Literal["linear", "task_arithmetic", "ties", "dare_linear", "dare_ties", "slerp"]
@@ -176,6 +177,11 @@ class Recipe(_Section):
             raise StudioError(f"The recipe {path} is not UTF-8 text; save it as UTF-8.") from error
         return cls.from_yaml(text, f"The recipe {path}")
 
+    def stages(self) -> list[str]:
+        """The searches of a run, in order: its own optimizer's, then the random baseline's."""
+        own = self.search.optimizer
+        return [own, "random"] if self.search.random_baseline and own != "random" else [own]
+
     def to_yaml(self) -> str:
         """The whole document with every default written out: what a run records."""
         document = self.model_dump(mode="json")
@@ -186,13 +192,19 @@ class Recipe(_Section):
         # PyYAML writes a few odd characters (U+0085) so that it cannot read them back
         return dump(True) if yaml.safe_load(dump(True)) == document else dump(False)
 
+    def open_models(self) -> "list[Checkpoint]":
+        """The base, if one is named, then the sources, opened; raises StudioError."""
+        from studio.models import Checkpoint
+
+        return [Checkpoint.open(name) for name in [self.base, *self.sources] if name]
+
     def build_space(self) -> "ParameterSpace":
         """Open the models and lay out the genome; raises StudioError if they do not fit."""
         from studio.merge.parameter_space import ParameterSpace
-        from studio.models import Checkpoint, check_compatible
+        from studio.models import check_compatible
 
-        base = Checkpoint.open(self.base) if self.base else None
-        sources = [Checkpoint.open(name) for name in self.sources]
+        models = self.open_models()
+        base, sources = (models[0], models[1:]) if self.base else (None, models)
         check_compatible(base, sources)
         return ParameterSpace(
             base, sources, seed=self.seed, **self.space.model_dump(exclude={"type"})

@@ -99,6 +99,39 @@ def test_a_candidate_can_be_asked_again(finished):
     assert source.outcomes == recorded.outcomes
 
 
+def test_a_candidate_is_asked_again_in_its_own_precision(tiny_recipe, store, tmp_path):
+    recipe = tiny_recipe(precision="bf16", budget={"candidates": 4})
+    run = api.evolve(recipe, store)
+    options = recipe.objectives[0].options
+    recorded = store.evaluation(run, f"candidate:{store.best(run).id}", "csv", "test").outcomes
+    assert api.evaluate(f"{run}:best", "csv", options=options, store=store).outcomes == recorded
+    out = api.export(run, tmp_path / "mine", store=store)
+    assert api.evaluate(str(out), "csv", options=options, batch_size=8).outcomes == recorded
+
+
+def test_an_export_holds_its_exact_genome_and_the_card_shown_before(finished, tmp_path):
+    store, run, recipe = finished
+    out = api.export(run, tmp_path / "mine", store=store)
+    best = store.best(run)
+    genes = json.loads((out / "genome.json").read_text(encoding="utf-8"))
+    assert list(genes) == recipe.build_space().names
+    assert list(genes.values()) == best.genome.tolist()
+    assert (out / "README.md").read_text(encoding="utf-8") == api.card(run, store=store)
+
+
+def test_folders_that_cannot_be_made_are_a_sentence(tiny_recipe, tmp_path):
+    for name in ("locks", "logs"):
+        place = tmp_path / f"without {name}"
+        place.mkdir()
+        (place / name).write_text("in the way")
+        store = Store(place / "runs.sqlite")
+        use = api.evolve if name == "locks" else api.start
+        with pytest.raises(StudioError, match=f"{name}.* a file is in the way"):
+            use(tiny_recipe(), store)
+        assert name == "locks" or store.runs() == []
+        store.close()
+
+
 @pytest.mark.parametrize(
     ("model", "says"),
     [

@@ -70,13 +70,16 @@ def evaluate(
             )
         except BrokenModel as error:
             broken, responses = str(error), [Response("", 0)] * len(prompts)
-        except torch.OutOfMemoryError:
+        except (MemoryError, RuntimeError) as error:
+            if not _out_of_memory(error):
+                raise
             if batch_size == 1:
                 raise StudioError(
                     f"{subject} does not fit the memory of {model.device} even with one question "
                     "at a time; use precision bf16, smaller models or a larger device."
                 ) from None
             batch_size //= 2
+            del error  # its traceback holds the batch that did not fit
             torch.cuda.empty_cache()
             on_halving(batch_size)
             continue
@@ -96,4 +99,14 @@ def evaluate(
         seconds=time.perf_counter() - start,
         broken=broken,
         outcomes=tuple(outcomes),
+    )
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """CUDA has a class for it; Apple GPUs and the CPU's allocator raise a plain RuntimeError."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    text = str(error).lower()
+    return any(
+        words in text for words in ("out of memory", "can't allocate memory", "not enough memory")
     )

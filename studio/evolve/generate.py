@@ -34,6 +34,15 @@ def chat_prompt(tokenizer: "PreTrainedTokenizerBase", messages: list[dict[str, s
     return "\n\n".join(message["content"] for message in messages) + "\n"
 
 
+def encode(tokenizer: "PreTrainedTokenizerBase", prompt: str) -> list[int]:
+    """Token ids of a whole prompt; a model without a chat template gets its beginning of text."""
+    ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    bos = tokenizer.bos_token_id
+    if bos is not None and not tokenizer.chat_template and ids[:1] != [bos]:
+        ids = [bos, *ids]
+    return ids
+
+
 def stop_ids(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> list[int]:
     """Token ids that end a turn: the generation config's, and the tokenizer's end of sequence."""
     ids = model.generation_config.eos_token_id
@@ -65,10 +74,7 @@ def generate(
         BrokenModel: a logit is NaN or infinite.
         torch.OutOfMemoryError: the batch does not fit the accelerator.
     """
-    encoded = [tokenizer(prompt, add_special_tokens=False)["input_ids"] for prompt in prompts]
-    bos = tokenizer.bos_token_id
-    if bos is not None and not tokenizer.chat_template:
-        encoded = [ids if ids[:1] == [bos] else [bos, *ids] for ids in encoded]
+    encoded = [encode(tokenizer, prompt) for prompt in prompts]
     order = sorted(range(len(encoded)), key=lambda i: (len(encoded[i]), i))
     stops = torch.tensor(stop_ids(model, tokenizer), device=model.device)
     tokens: dict[int, list[int]] = {}

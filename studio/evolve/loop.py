@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from studio.errors import StudioError
+from studio.evolve import inputs
 from studio.evolve.evaluate import evaluate
 from studio.evolve.optimizers import CMA, Optimizer, RandomSearch
 from studio.recipe import Recipe
 from studio.runs.lock import hold
-from studio.runs.progress import stages
 from studio.runs.store import FAILED, FINISHED, RUNNING, STOPPED, Candidate, Evaluation, Store
 
 if TYPE_CHECKING:
@@ -96,6 +96,7 @@ class _Loop:
         self.terminated = terminated
         self.recipe = Recipe.from_yaml(store.run(run).recipe, "The recorded recipe")
         self.space = self.recipe.build_space()
+        self.models = self.recipe.open_models()
         self.tasks = self.recipe.build_tasks()
         self.objective = self.tasks[0]
         dev = self.objective.examples("dev")
@@ -103,16 +104,38 @@ class _Loop:
         self.whole_dev = dev
         # A report that cannot be made should fail now, not after the search.
         self.test = {task.name: task.examples("test") for task in self.tasks}
+        self._note_inputs()
         halvings = sum(event.kind == "halving" for event in store.events(run))
         self.batch_size = max(1, self.recipe.batch_size >> halvings)
         self._live: LiveModel | None = None
         self._clock = time.monotonic()
 
+    def _note_inputs(self) -> None:
+        """Record what the run works on and how many answers that takes, or see it is unchanged."""
+        splits = {(self.objective.name, "dev"): self.whole_dev}
+        splits |= {(name, "test"): examples for name, examples in self.test.items()}
+        now = inputs.of_models(self.models) | inputs.of_examples(splits)
+        inputs.check(self.store, self.run_id, now)
+        if not inputs.recorded(self.store, self.run_id):
+            payload = {"fingerprints": now, "answers": self._answers()}
+            self.store.append(self.run_id, "inputs", payload)
+
+    def _answers(self) -> int:
+        """How many answers the whole run takes: sources, searches, finalists and report."""
+        search, dev = self.recipe.search, len(self.dev)
+        again = len(self.whole_dev) if len(self.whole_dev) > dev else 0
+        searches = len(self.recipe.stages())
+        return (
+            len(self.models) * dev
+            + searches * (self.recipe.budget.candidates * dev + search.finalists * again)
+            + (len(self.models) + searches) * sum(map(len, self.test.values()))
+        )
+
     def run(self) -> None:
         self.store.append(self.run_id, "session", _versions())
         self._begin("sources")
         self._score_models(self.objective, "dev", self.dev)
-        for stage in stages(self.recipe):
+        for stage in self.recipe.stages():
             self._begin(stage)
             self._search(stage)
             self._begin("selection")
@@ -214,10 +237,10 @@ class _Loop:
             for event in self.store.events(self.run_id)
         ):
             return
-        scored = self.store.candidates(self.run_id, stage)
-        ranked = sorted(scored, key=lambda c: (-(c.score or 0.0), c.id))
+        ranked = self.store.ranked(self.run_id, stage)
         finalists = ranked[: self.recipe.search.finalists]
-        favorite = [c for c in scored[-1:] if stage != "random" and c not in finalists]
+        last = max(c.id for c in ranked)
+        favorite = [c for c in ranked if c.id == last and stage != "random" and c not in finalists]
         scores: dict[int, float] = {}
         for candidate in [*finalists, *favorite]:
             if len(self.dev) == len(self.whole_dev):
@@ -234,7 +257,7 @@ class _Loop:
     def _report(self, task: "Task") -> None:
         """Score base, sources and each stage's winner once on the test split."""
         self._score_models(task, "test", self.test[task.name])
-        for stage in stages(self.recipe):
+        for stage in self.recipe.stages():
             winner = self.store.best(self.run_id, stage)
             self._reported(winner, task, "test", self.test[task.name])
 
@@ -270,8 +293,7 @@ class _Loop:
         from studio.merge.ingredients import dtype_of
         from studio.merge.live import default_device
 
-        models = [model for model in (self.space.base, *self.space.sources) if model]
-        for checkpoint in models:
+        for checkpoint in self.models:
             subject = f"model:{checkpoint.name}"
             if self.store.evaluation(self.run_id, subject, task.name, split):
                 continue
@@ -317,7 +339,7 @@ class _Loop:
 
 
 def _before(stage: str, other: str, recipe: Recipe) -> bool:
-    order = stages(recipe)
+    order = recipe.stages()
     return order.index(stage) < order.index(other)
 
 

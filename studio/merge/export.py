@@ -39,9 +39,9 @@ def export(
     """Write the merge that ``genome`` describes as a checkpoint that transformers loads.
 
     Weights (safetensors, sharded beyond ``max_shard_size``), config, generation config, tokenizer,
-    ``README.md`` (the card), ``recipe.yaml`` and, where mergekit can express the merge,
-    ``mergekit.yaml``. Everything is written into a hidden folder beside ``out``, which takes its
-    name at the very end; on any failure nothing is left behind.
+    ``README.md`` (the card), ``recipe.yaml``, ``genome.json`` (each gene's exact value) and, where
+    mergekit can express the merge, ``mergekit.yaml``. Everything is written into a hidden folder
+    beside ``out``, which takes its name at the very end; on any failure nothing is left behind.
 
     Returns:
         The folder.
@@ -67,6 +67,10 @@ def export(
         _write_configs(space, temporary, dtype)
         (temporary / "README.md").write_text(card, encoding="utf-8")
         (temporary / "recipe.yaml").write_text(recipe_yaml, encoding="utf-8")
+        exact = json.dumps(
+            dict(zip(space.names, space.check(genome).tolist(), strict=True)), indent=1
+        )
+        (temporary / "genome.json").write_text(exact + "\n", encoding="utf-8")
         if mergekit is not None:
             (temporary / "mergekit.yaml").write_text(mergekit, encoding="utf-8")
         for file in temporary.glob("*.safetensors"):  # safetensors makes files private to the user

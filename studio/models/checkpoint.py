@@ -8,6 +8,7 @@ It knows nothing about other checkpoints: whether two fit together is `studio.mo
 """
 
 import copy
+import hashlib
 import json
 import math
 import re
@@ -31,6 +32,9 @@ HEAD = "lm_head.weight"
 
 #: Stored dtypes a merge can start from, as torch names; anything else is a quantized checkpoint.
 _FLOATS = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
+
+#: What else of a model's folder decides how it answers.
+_SETTINGS = (".json", ".jinja", ".model", ".txt", ".tiktoken")
 
 #: Configuration keys through which a checkpoint can have transformers fetch and run code.
 _CODE_KEYS = ("attn_implementation", "experts_implementation", "kernel_config")
@@ -146,6 +150,24 @@ class Checkpoint:
     def size(self) -> int:
         return sum(file.stat().st_size for file in {t.file for t in self._tensors.values()})
 
+    def fingerprint(self) -> str:
+        """32 hex digits that change when the model does: its weights, settings or tokenizer.
+
+        Settings and tokenizer are read whole; of each weight file the size, the beginning and a
+        few pages spread over the rest, so that 14 GB take no longer than 14 MB. Weights trained
+        further differ nearly everywhere, and are noticed; one tensor edited by hand may not be.
+        """
+        digest = hashlib.blake2b(digest_size=16)
+        weights = {tensor.file for tensor in self._tensors.values()}
+        for file in sorted(self.path.iterdir()):
+            if file in weights:
+                digest.update(f"{file.name} {file.stat().st_size}".encode())
+                for page in _pages(file):
+                    digest.update(page)
+            elif file.suffix in _SETTINGS and file.is_file():
+                digest.update(file.name.encode() + b"\0" + file.read_bytes())
+        return digest.hexdigest()
+
     def tokenizer(self) -> "PreTrainedTokenizerBase":
         """The tokenizer of the folder.
 
@@ -204,6 +226,16 @@ class Checkpoint:
         if file not in self._files:
             self._files[file] = _map(file)
         return self._files[file]
+
+
+def _pages(file: Path) -> Iterator[bytes]:
+    """The first 64 KiB of a file, then up to 256 pages of 4 KiB at even distances."""
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        yield stream.read(1 << 16)
+        for offset in range(1 << 16, size, max(1 << 12, size // 256)):
+            stream.seek(offset)
+            yield stream.read(1 << 12)
 
 
 def describe(name: str | Path, revision: str | None = None) -> dict:

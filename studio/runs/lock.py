@@ -6,12 +6,11 @@ from filelock import FileLock, Timeout
 
 from studio.errors import StudioError
 from studio.runs.store import Store
+from studio.workspace import subfolder
 
 
 def _file(store: Store, run: str) -> FileLock:
-    folder = Path(store.path).resolve().parent / "locks"
-    folder.mkdir(exist_ok=True)
-    return FileLock(folder / f"{run}.lock")
+    return FileLock(subfolder(Path(store.path).resolve().parent, "locks") / f"{run}.lock")
 
 
 def hold(store: Store, run: str) -> FileLock:

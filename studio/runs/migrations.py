@@ -22,7 +22,8 @@ STEPS: list[str] = [
         run      TEXT NOT NULL REFERENCES runs ON DELETE CASCADE,
         seq      INTEGER NOT NULL,
         at       REAL NOT NULL,
-        kind     TEXT NOT NULL,             -- session|phase|ask|tell|favorite|winner|halving
+        kind     TEXT NOT NULL,             -- session|inputs|phase|queued|ask|tell|
+                                            -- favorite|winner|halving
         payload  TEXT NOT NULL,             -- JSON; floats as float.hex, so exact
         PRIMARY KEY (run, seq)
     ) WITHOUT ROWID;
@@ -45,7 +46,7 @@ STEPS: list[str] = [
         tokens   INTEGER NOT NULL,          -- generated
         seconds  REAL NOT NULL,
         broken   TEXT NOT NULL DEFAULT '',  -- why a broken candidate scored 0
-        outcomes BLOB NOT NULL,             -- zlib of JSON, see Store.outcomes
+        outcomes BLOB NOT NULL,             -- zlib of JSON, one list per Outcome
         PRIMARY KEY (run, subject, task, split)
     );
     """,

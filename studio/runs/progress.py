@@ -1,13 +1,16 @@
 """How far a run is, read from its record: what the terminal and the page show while it works."""
 
+import time
 from dataclasses import dataclass
 
 from studio.recipe import Recipe
 from studio.runs.lock import is_held
-from studio.runs.store import QUEUED, RUNNING, Run, Store
+from studio.runs.store import FINISHED, QUEUED, RUNNING, Event, Run, Store
 
 #: How many of the latest candidates the speeds are averaged over.
 _RECENT = 16
+#: Seconds after which a worker that did not begin will not: importing torch takes a few.
+_STARTING = 60
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class Progress:
         done, total: candidates scored, of all stages' budgets.
         best, best_id: the search's best candidate so far (score on the search's examples, 0 to 1).
         tokens_per_second, candidates_per_minute: over the latest candidates.
-        eta: seconds until the last candidate is scored, None while unknown.
+        eta: seconds until the report is complete, None while unknown.
         elapsed: seconds worked, over all sessions.
     """
 
@@ -37,17 +40,11 @@ class Progress:
     elapsed: float
 
 
-def stages(recipe: Recipe) -> list[str]:
-    """The optimizers a recipe runs, in order: its own, then the random baseline."""
-    own = recipe.search.optimizer
-    return [own, "random"] if recipe.search.random_baseline and own != "random" else [own]
-
-
 def progress(store: Store, run: str) -> Progress:
     """Where a run stands now."""
     record = store.run(run)
     recipe = Recipe.from_yaml(record.recipe)
-    names = stages(recipe)
+    names = recipe.stages()
     everything = store.candidates(record.id)
     scored = [c for c in everything if c.score is not None]
     total = recipe.budget.candidates * len(names)
@@ -59,18 +56,18 @@ def progress(store: Store, run: str) -> Progress:
     best = store.best(record.id, names[0])
     recent = scored[-_RECENT:]
     seconds = sum(c.seconds for c in recent)
-    rate = len(recent) / seconds if seconds else 0.0
+    answers = sum(c.examples for c in recent)
     return Progress(
         run=record,
-        state=_state(store, record),
+        state=_state(store, record, events),
         stage=phases[-1] if phases and record.status == RUNNING else "",
         done=done,
         total=total,
         best=best.score if best else None,
         best_id=best.id if best else None,
         tokens_per_second=sum(c.tokens for c in recent) / seconds if seconds else 0.0,
-        candidates_per_minute=60 * rate,
-        eta=(total - done) / rate if rate else None,
+        candidates_per_minute=60 * len(recent) / seconds if seconds else 0.0,
+        eta=_eta(store, record, events, seconds / answers) if answers else None,
         elapsed=record.seconds,
     )
 
@@ -86,13 +83,25 @@ def curve(store: Store, run: str) -> dict[str, list[tuple[int, float]]]:
     return lines
 
 
-def _state(store: Store, record: Run) -> str:
+def _eta(store: Store, record: Run, events: list[Event], pace: float) -> float | None:
+    """Seconds left at a pace (seconds per answer): search, finalists and report."""
+    if record.status == FINISHED:
+        return 0.0
+    work = next((e.payload["answers"] for e in events if e.kind == "inputs"), None)
+    return None if work is None else max(0, work - store.work_done(record.id)) * pace
+
+
+def _state(store: Store, record: Run, events: list[Event]) -> str:
     if record.status == RUNNING:
         if is_held(store, record.id):
             return "stopping" if record.stop else "running"
         record = store.run(record.id)  # its worker may have come to its end since it was read
         if record.status == RUNNING:
             return "interrupted"
-    if record.status == QUEUED and record.stop:
-        return "stopped"
+    if record.status == QUEUED:
+        if record.stop:
+            return "stopped"
+        queued = events[-1].at if events else record.created
+        if time.time() - queued > _STARTING and not is_held(store, record.id):
+            return "interrupted"
     return record.status

@@ -13,7 +13,9 @@ to know what an optimizer, a model or a task is.
 """
 
 import json
+import re
 import secrets
+import shutil
 import sqlite3
 import tempfile
 import threading
@@ -68,6 +70,7 @@ class Candidate:
     generation: int
     genome: np.ndarray
     score: float | None
+    examples: int
     tokens: int
     seconds: float
     broken: str
@@ -117,10 +120,17 @@ class Store:
             )
             self._db.row_factory = sqlite3.Row
             self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=NORMAL")
+            # NORMAL could lose the last transactions to a power cut; one fsync per candidate is
+            # nothing beside its evaluation
+            self._db.execute("PRAGMA synchronous=FULL")
             self._db.execute("PRAGMA foreign_keys=ON")
             self._migrate()
         except sqlite3.Error as error:
+            if _disk_is_full(self.path):
+                raise StudioError(
+                    f"The disk of the run store {self.path} is full; free some space, what was "
+                    "recorded is safe."
+                ) from error
             raise StudioError(
                 f"The run store {self.path} cannot be opened ({error}); check that the folder is "
                 "writable, or set STUDIO_WORKSPACE to another."
@@ -370,10 +380,15 @@ class Store:
         )
         return [_evaluation(row) for row in rows]
 
+    def work_done(self, run: str) -> int:
+        """How many answers are recorded, over all models, tasks and splits."""
+        rows = self._rows("SELECT total(examples) AS n FROM evaluations WHERE run = ?", run)
+        return int(rows[0]["n"])
+
     def candidates(self, run: str, stage: str | None = None) -> list[Candidate]:
         """All candidates in the order asked, with their dev scores."""
         rows = self._rows(
-            "SELECT c.*, e.score, e.tokens, e.seconds, e.broken FROM candidates c "
+            "SELECT c.*, e.score, e.examples, e.tokens, e.seconds, e.broken FROM candidates c "
             "LEFT JOIN evaluations e ON e.run = c.run AND e.subject = 'candidate:' || c.id "
             "AND e.split = 'dev' WHERE c.run = ? AND (? IS NULL OR c.stage = ?) ORDER BY c.id",
             run,
@@ -389,6 +404,24 @@ class Store:
                 return candidate
         raise StudioError(f"Run {run} has no candidate {number}; `python -m studio show {run}`.")
 
+    def ranked(self, run: str, stage: str | None = None) -> list[Candidate]:
+        """Scored candidates by their score in the search, best first, the earliest of equals."""
+        scored = [c for c in self.candidates(run, stage) if c.score is not None]
+        return sorted(scored, key=lambda c: (-c.score, c.id))
+
+    def pick(self, run: str, which: str | int = "best") -> Candidate:
+        """The candidate of a number, or the one the run reports for 'best'.
+
+        Raises:
+            StudioError: there is none.
+        """
+        if which != "best":
+            return self.candidate(run, int(which))
+        best = self.best(run)
+        if best is None:
+            raise StudioError(f"Run {run} has no scored candidate yet; wait for the first.")
+        return best
+
     def best(self, run: str, stage: str | None = None) -> Candidate | None:
         """The candidate a run (or one of its stages) reports; None before the first score.
 
@@ -398,11 +431,34 @@ class Store:
         for event in self.events(run):
             if event.kind == "winner" and stage in (None, event.payload["stage"]):
                 return self.candidate(run, event.payload["id"])
-        scored = [c for c in self.candidates(run, stage) if c.score is not None]
-        return max(scored, key=lambda c: (c.score, -c.id), default=None)
+        return next(iter(self.ranked(run, stage)), None)
+
+
+#: 'RUN:12' or 'RUN:best', RUN being a run's id, its beginning, or 'last'.
+_REFERENCE = re.compile(r"([0-9a-z]{1,8}):(best|\d{1,9})", re.ASCII)
+
+
+def split_reference(name: str) -> tuple[str, str] | None:
+    """The run and the candidate that a name means, or None if it is not of that form.
+
+    >>> split_reference("last:best")
+    ('last', 'best')
+    >>> split_reference("bonsai-ja") is None
+    True
+    """
+    match = _REFERENCE.fullmatch(name)
+    return (match[1], match[2]) if match else None
 
 
 _TABLES = {"runs": "id", "events": "run", "candidates": "run", "evaluations": "run"}
+
+
+def _disk_is_full(path: str) -> bool:
+    """SQLite calls a disk without one free page an I/O error."""
+    try:
+        return shutil.disk_usage(Path(path).resolve().parent).free < 1 << 16
+    except OSError:
+        return False
 
 
 def _copy(path: str | Path, copy: Path) -> None:
@@ -451,6 +507,7 @@ def _candidate(row: sqlite3.Row) -> Candidate:
         generation=row["generation"],
         genome=np.frombuffer(row["genome"], "<f8").astype(np.float64),
         score=row["score"],
+        examples=row["examples"] or 0,
         tokens=row["tokens"] or 0,
         seconds=row["seconds"] or 0.0,
         broken=row["broken"] or "",

@@ -201,26 +201,40 @@ def test_a_broken_model_is_a_recorded_zero(family_factory, poison):
     assert all(o.response == "" and o.tokens == 0 for o in found.outcomes)
 
 
-def limited(model, monkeypatch, most: int):
+OUT_OF_MEMORY = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3.00 GiB."),
+    RuntimeError("MPS backend out of memory (MPS allocated: 8.00 GB)."),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory"),
+]
+
+
+def limited(model, monkeypatch, most: int, error: Exception = OUT_OF_MEMORY[0]):
     """Let the model's forward run out of memory on batches of more than `most`."""
     forward = model.forward
 
     def wrapped(*arguments, **options):
         if options["input_ids"].shape[0] > most:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3.00 GiB.")
+            raise error
         return forward(*arguments, **options)
 
     monkeypatch.setattr(model, "forward", wrapped)
 
 
-def test_a_batch_that_does_not_fit_is_halved_until_it_does(speaker, monkeypatch):
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=["cuda", "mps", "cpu"])
+def test_a_batch_that_does_not_fit_is_halved_until_it_does(speaker, monkeypatch, error):
     model, tokenizer = speaker
     whole = measure(model, tokenizer, batch_size=7)
-    limited(model, monkeypatch, 2)
+    limited(model, monkeypatch, 2, error)
     halvings = []
     found = measure(model, tokenizer, batch_size=7, on_halving=halvings.append)
     assert halvings == [3, 1]
     assert found.outcomes == whole.outcomes
+
+
+def test_another_error_is_no_lack_of_memory(speaker, monkeypatch):
+    limited(speaker[0], monkeypatch, 2, RuntimeError("shapes do not fit"))
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        measure(*speaker, batch_size=7)
 
 
 def test_a_model_that_fits_no_memory_is_a_sentence(speaker, monkeypatch):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from studio import api
+from studio import api, chat
 from studio.errors import StudioError
 from studio.evolve import loop
 from studio.recipe import Recipe
@@ -171,7 +171,7 @@ def test_random_search_alone_needs_no_baseline(tiny_recipe, store):
         store,
     )
     assert [c.stage for c in store.candidates(run)] == ["random"] * 6
-    assert {row["role"] for row in api.report(run, store)} == {"base", "source", "random"}
+    assert {row["role"] for row in api.report(run, store)} == {"base", "source", "evolved"}
 
 
 def test_one_gene_and_no_base(tiny_recipe, store):
@@ -385,3 +385,60 @@ def test_models_that_vanish_are_told_and_the_record_stays(
     shutil.copytree(recipe.sources[0], moved)
     api.resume(run, store)
     assert store.run(run).status == "finished" and times.items() <= recorded(store, run).items()
+
+
+# ── what a run was begun with ─────────────────────────────────────────────────────────────────
+
+
+def interrupted(recipe, store, monkeypatch) -> str:
+    """A run of the recipe whose plug was pulled after a few candidates."""
+    run = api.create(recipe, store)
+    assert not work_until_crash(store, run, 20, monkeypatch)
+    assert store.candidates(run)
+    return run
+
+
+@pytest.mark.parametrize("split", ["dev", "test"])
+def test_other_questions_are_not_mixed_into_a_run(
+    tiny_recipe, questions, store, tmp_path, monkeypatch, split
+):
+    mine = shutil.copy(questions, tmp_path / "mine.csv")
+    options = {"path": str(mine), "match": "contains", "max_new_tokens": 2}
+    objectives = [{"task": "csv", "options": options, "examples": 5}]
+    run = interrupted(tiny_recipe(objectives=objectives), store, monkeypatch)
+    before = recorded(store, run)
+    lines = mine.read_text(encoding="utf-8").splitlines()
+    changed = next(n for n, line in enumerate(lines) if line.endswith(split))
+    lines[changed] = lines[changed].replace("Tom", "Tim")
+    mine.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with pytest.raises(StudioError, match=f"{split} examples of the task csv changed"):
+        api.resume(run, store)
+    assert recorded(store, run) == before
+    shutil.copy(questions, mine)
+    api.resume(run, store)
+    assert store.run(run).status == "finished"
+
+
+def test_another_model_of_the_same_name_is_not_taken_for_the_first(
+    tiny_recipe, tiny_family, family_factory, store, tmp_path, monkeypatch
+):
+    family = family_factory(layers=2, scale=0.6)
+    mine = shutil.copytree(family["ja"], tmp_path / "ja")
+    run = interrupted(tiny_recipe(sources=[str(mine), str(family["math"])]), store, monkeypatch)
+    shutil.rmtree(mine)
+    shutil.copytree(family["abel"], mine)  # same shape, trained to something else
+    for use in (
+        lambda: api.resume(run, store),
+        lambda: api.export(run, tmp_path / "out", store=store),
+        lambda: api.evaluate(f"{run}:0", "emath", store=store),
+        lambda: next(chat.stream(f"{run}:0", [{"role": "user", "content": "Tom"}], store)),
+    ):
+        with pytest.raises(StudioError, match="model .*ja changed since run"):
+            use()
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_base_the_method_does_not_use_is_scored_all_the_same(tiny_recipe, store):
+    space = {"method": "linear", "layer_granularity": "all"}
+    run = api.evolve(tiny_recipe(space=space, budget={"candidates": 4}), store)
+    assert [row["role"] for row in api.report(run, store)][:3] == ["base", "source", "source"]

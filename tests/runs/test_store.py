@@ -1,6 +1,7 @@
 """The run store: what was recorded stays, whoever writes beside it and whatever happens to it."""
 
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from studio.errors import StudioError
 from studio.runs import Evaluation, Outcome, Store
 from studio.runs import migrations as schema
 from studio.runs import store as module
+from studio.runs.store import split_reference
 
 
 @pytest.fixture
@@ -420,3 +422,48 @@ def test_the_workspace_is_a_sentence_too(tmp_path, monkeypatch):
     monkeypatch.setenv("STUDIO_WORKSPACE", str(tmp_path / "new" / "workspace"))
     Store().close()
     assert (tmp_path / "new" / "workspace" / "runs.sqlite").is_file()
+
+
+def test_what_was_committed_survives_a_power_cut(store):
+    assert store._db.execute("PRAGMA synchronous").fetchone()[0] == 2  # FULL
+    assert store._db.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+
+
+def test_a_disk_without_a_free_page_is_called_full(tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=0)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    folder = tmp_path / "runs.sqlite"
+    folder.mkdir()  # SQLite cannot open it, whatever the reason
+    with pytest.raises(StudioError, match="disk of the run store .* is full; free some space"):
+        Store(folder)
+
+
+def test_candidates_are_ranked_and_picked(store):
+    run = store.create_run("demo", "name: demo")
+    with pytest.raises(StudioError, match="no scored candidate yet"):
+        store.pick(run)
+    store.record_ask(run, "cma", 0, [(n, np.zeros(1)) for n in range(4)])
+    for number, score in ((0, 0.5), (1, 0.75), (2, 0.75)):
+        store.record_evaluation(
+            run, Evaluation(f"candidate:{number}", "t", "dev", score, 0, 0.0, "", ())
+        )
+    assert [c.id for c in store.ranked(run)] == [1, 2, 0]
+    assert store.pick(run).id == 1 and store.pick(run, "2").id == 2 and store.pick(run, 3).id == 3
+    with pytest.raises(StudioError, match="no candidate 9"):
+        store.pick(run, "9")
+
+
+@pytest.mark.parametrize(
+    ("name", "means"),
+    [
+        ("last:best", ("last", "best")),
+        ("fd28ea7f:12", ("fd28ea7f", "12")),
+        ("bonsai-ja", None),
+        ("fd28:worst", None),
+        ("fd28:١", None),
+        ("owner/name:best", None),
+        (":best", None),
+    ],
+)
+def test_names_that_mean_a_candidate(name, means):
+    assert split_reference(name) == means

@@ -1,0 +1,70 @@
+"""What a run was begun with, so that nothing else is taken for it later.
+
+Knows how to tell that a model's files or a task's examples are others than at the start; refuses to
+repair that. A resumed run would otherwise mix two sets of questions in one score, and a candidate
+rebuilt from its record would be another model than the one that was measured (DESIGN.md, contracts
+4 and 5).
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from studio.errors import StudioError
+from studio.recipe import Recipe
+from studio.runs.store import Store
+
+if TYPE_CHECKING:
+    from studio.merge.parameter_space import ParameterSpace
+    from studio.models import Checkpoint
+    from studio.tasks.base import Example
+
+
+def of_models(models: "Iterable[Checkpoint]") -> dict[str, str]:
+    """A fingerprint per model."""
+    return {f"the model {model.name}": model.fingerprint() for model in models}
+
+
+def of_examples(splits: "Mapping[tuple[str, str], list[Example]]") -> dict[str, str]:
+    """A fingerprint per (task, split): questions and answers, in their order."""
+    return {
+        f"the {split} examples of the task {task}": hashlib.blake2b(
+            json.dumps([[e.id, e.question, e.answer] for e in examples]).encode(), digest_size=16
+        ).hexdigest()
+        for (task, split), examples in splits.items()
+    }
+
+
+def check(store: Store, run: str, now: Mapping[str, str]) -> None:
+    """Compare with what the run recorded of the same inputs, if it did.
+
+    Raises:
+        StudioError: one of them has changed since the run was begun.
+    """
+    begun = recorded(store, run)
+    for what, fingerprint in now.items():
+        if begun.get(what, fingerprint) != fingerprint:
+            raise StudioError(
+                f"{what[0].upper()}{what[1:]} changed since run {run} was begun; put the old files "
+                "back, or start the recipe anew."
+            )
+
+
+def recorded(store: Store, run: str) -> dict[str, str]:
+    """The fingerprints a run recorded; empty before its first session."""
+    events = (event for event in store.events(run) if event.kind == "inputs")
+    first = next(events, None)
+    return first.payload["fingerprints"] if first else {}
+
+
+def rebuild_space(store: Store, run: str) -> "ParameterSpace":
+    """The space of a recorded run, over the very models it was begun with.
+
+    Raises:
+        StudioError: a model is gone or has changed.
+    """
+    record = store.run(run)
+    space = Recipe.from_yaml(record.recipe, f"The recipe of run {record.id}").build_space()
+    check(store, record.id, of_models(space.models))
+    return space
