@@ -1,0 +1,64 @@
+"""How much the seed decides: the same recipe evolved again with other seeds, each scored on test.
+
+    python benchmarks/seeds.py [--recipe recipes/jmath.yaml] [--seeds 1 2 3 4]
+
+Runs without the random baseline; one that the workspace holds already is not run again. Prints a
+Markdown table and writes it to benchmarks/results/seeds.md.
+"""
+
+import argparse
+import os
+import platform
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from studio import api
+from studio.recipe import Recipe
+from studio.runs import Run, Store
+from studio.runs.store import FINISHED
+
+RESULT = Path(__file__).parent / "results" / "seeds.md"
+
+
+def finished(recipe: Recipe, store: Store) -> Run:
+    """A finished run of exactly this recipe, evolved now if there is none."""
+    for record in store.runs():
+        if record.status == FINISHED and Recipe.from_yaml(record.recipe) == recipe:
+            return record
+    return store.run(api.evolve(recipe, store))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--recipe", type=Path, default=Path("recipes/jmath.yaml"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4])
+    options = parser.parse_args()
+    document = Recipe.load(options.recipe).model_dump(mode="json")
+    document["search"]["random_baseline"] = False
+    store = api.open_store()
+    lines = ["| seed | evolved | 95 % interval | seconds |", "|---|---|---|---|"]
+    scores = []
+    for seed in options.seeds:
+        record = finished(Recipe.from_dict(document | {"seed": seed}), store)
+        row = next(r for r in api.report(record.id, store) if r["role"] == "evolved")
+        scores.append(100 * row["score"])
+        lines.append(
+            f"| {seed} | {scores[-1]:.1f} % | {100 * row['low']:.1f} – {100 * row['high']:.1f} | "
+            f"{record.seconds:.0f} |"
+        )
+    lines += [
+        "",
+        f"{row['task']}, {row['n']} test problems, {document['space']['method']}, "
+        f"{document['budget']['candidates']} candidates, no random baseline. Mean "
+        f"{np.mean(scores):.1f} %, standard deviation {np.std(scores, ddof=1):.1f}. "
+        f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}.",
+    ]
+    text = "\n".join(lines) + "\n"
+    RESULT.write_text(text, encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
