@@ -30,6 +30,11 @@ _KNOWN = re.compile(
     r"|(\w+-)?openrail(-m|\+\+)?|cc-by(-nc)?(-sa|-nd)?-[234]\.[05]"
 )
 _RESTRICTED = re.compile(r"-nc\b|non-?commercial|research|\bamlr\b", re.IGNORECASE)
+_EVOLVED = (
+    "evolved with EvoLLM Studio in the parameter space of "
+    "[Evolutionary Optimization of Model Merging Recipes](https://arxiv.org/abs/2403.13187)"
+)
+_GIVEN = "made with EvoLLM Studio with the weights given below; nothing was searched"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 
 
@@ -93,7 +98,8 @@ def model_card(
         recipe: the recipe's YAML.
         scores: rows ``{model, task, split, score, low, high, n}``; score and its 95 % interval
             as fractions of 1, of n examples, in the order to print.
-        lineage: how it came about, as label → value (run, candidate, optimizer, seed, versions).
+        lineage: how a search came upon it, as label → value (run, candidate, optimizer, seed,
+            versions); without one the card says that nothing was searched.
 
     Raises:
         StudioError: the genome does not belong to the space.
@@ -114,8 +120,7 @@ def model_card(
         f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---",
         f"# {_plain(title)}",
         f"A merge of {len(space.sources)} model(s) with the method `{space.method.name}` "
-        f"({space.method.reference}), evolved with EvoLLM Studio in the parameter space of "
-        "[Evolutionary Optimization of Model Merging Recipes](https://arxiv.org/abs/2403.13187).",
+        f"({space.method.reference}), {_EVOLVED if lineage else _GIVEN}.",
         "## Models and licences",
         _table(["model", "role", "licence"], _model_rows(space)),
         f"**Licence of the merge.** {_plain(sentence)}",
@@ -142,6 +147,7 @@ def model_card(
     parts += [
         "## What is merged how",
         _table(columns, [[_number(row[c]) for c in columns] for row in table]),
+        "`genome.json` has the exact numbers.",
         "## Recipe",
         _fence(recipe, "yaml"),
         _mergekit_sentence(space),

@@ -88,6 +88,23 @@ def test_a_card_says_everything(make_space):
     assert all(f"| {model.licence} |" in body for model in space.models)
 
 
+def test_only_what_was_searched_is_called_evolved(make_space):
+    space = make_space()
+    evolved, given = (make_card(space), make_card(space, lineage=None, scores=()))
+    assert "evolved with EvoLLM Studio" in evolved and "2403.13187" in evolved
+    assert "nothing was searched" not in evolved
+    first = given.split("## Models and licences")[0]
+    assert "evolved" not in first and "2403.13187" not in first
+    assert "the weights given below; nothing was searched" in first
+    assert "## Lineage" not in given
+
+
+def test_the_rounded_numbers_lead_to_the_exact_ones(make_space):
+    card = make_card(make_space())
+    section = card.split("## What is merged how")[1].split("## Recipe")[0]
+    assert "`genome.json` has the exact numbers" in section
+
+
 def test_hub_models_are_named_in_the_front_matter(make_space):
     space = make_space()
     names = ["GAIR/Abel-7B-002", "augmxnt/shisa-gamma-7b-v1"]
@@ -108,7 +125,7 @@ def test_strangers_text_stays_text(make_space):
         scores=[SCORES[0] | {"model": evil}],
     )  # fmt: skip
     front, body = yaml.safe_load(card.split("---\n", 2)[1]), card.split("---\n", 2)[2]
-    assert front["license_name"] == " ".join(evil.split()) or front["license"] == "other"
+    assert (front["license"], front["license_name"]) == ("other", evil)
     before_recipe = body.split("## Recipe")[0]
     assert "<script>" not in before_recipe and "\n# heading" not in before_recipe
     assert "````yaml\na: |\n  ```\n  <script>\n````" in body
