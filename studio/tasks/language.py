@@ -35,11 +35,6 @@ def probability(text: str, language: str) -> float:
     return next((r["score"] for r in _detect(text, -1) if r["lang"] == language), 0.0)
 
 
-def p_japanese(text: str) -> float:
-    """P(ja); the paper counts an answer as Japanese where it exceeds 0.5."""
-    return probability(text, "ja")
-
-
 def check_language(code: str) -> None:
     """StudioError unless lid.176 knows the language ``code``."""
     if code not in _languages():

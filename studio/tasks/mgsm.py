@@ -133,12 +133,8 @@ def _fetch(*names: str) -> Path:
 
 
 def _read_parquet(path: Path, split: str) -> list[Example]:
-    try:
-        import pyarrow.parquet
-    except ImportError as error:
-        raise StudioError(
-            "The hub's MGSM is a Parquet file, which needs one more package: pip install pyarrow"
-        ) from error
+    import pyarrow.parquet
+
     try:
         table = pyarrow.parquet.read_table(path, columns=["question", "answer_number"])
     except (pyarrow.ArrowException, OSError, ValueError) as error:

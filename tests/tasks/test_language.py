@@ -26,10 +26,10 @@ def test_works_with_no_network(no_network):
 
 
 def test_paper_rule():
-    assert language.p_japanese("まず箱は42冊になります。答えは16冊です。") > 0.5
-    assert language.p_japanese("First there are 42. The answer is 16.") < 0.5
-    assert language.p_japanese("18") < 0.5
-    assert language.p_japanese("") < 0.5
+    assert language.probability("まず箱は42冊になります。答えは16冊です。", "ja") > 0.5
+    assert language.probability("First there are 42. The answer is 16.", "ja") < 0.5
+    assert language.probability("18", "ja") < 0.5
+    assert language.probability("", "ja") < 0.5
 
 
 def test_same_as_fasttext_itself_on_the_whole_text():
@@ -42,13 +42,13 @@ def test_same_as_fasttext_itself_on_the_whole_text():
     labels, chances = model.predict(text.replace("\n", ""), k=-1)
     want = dict(zip(labels, chances, strict=True))
     assert 0.01 < want["__label__ja"] < 0.99  # a mixture, and the whole of it counts
-    assert language.p_japanese(text) == pytest.approx(want["__label__ja"], abs=1e-4)
+    assert language.probability(text, "ja") == pytest.approx(want["__label__ja"], abs=1e-4)
     assert language.probability(text, "en") == pytest.approx(want["__label__en"], abs=1e-4)
 
 
 def test_line_breaks_and_odd_characters():
-    assert language.p_japanese("まず42冊です。\n\n答えは\r\n16冊です。\n") > 0.5
-    assert language.p_japanese("答えは\ud800です。\x00\u2028ありがとう。") > 0.5
+    assert language.probability("まず42冊です。\n\n答えは\r\n16冊です。\n", "ja") > 0.5
+    assert language.probability("答えは\ud800です。\x00\u2028ありがとう。", "ja") > 0.5
 
 
 def test_unknown_language_is_refused():

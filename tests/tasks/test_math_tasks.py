@@ -179,8 +179,8 @@ def test_mgsm_from_the_hub_as_tsv(tmp_path, monkeypatch):
 
 
 def test_mgsm_from_the_hub_as_parquet(tmp_path, monkeypatch):
-    parquet = pytest.importorskip("pyarrow.parquet")
     import pyarrow
+    from pyarrow import parquet
 
     _hub(tmp_path, monkeypatch)
     (tmp_path / "de").mkdir()
