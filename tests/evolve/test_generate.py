@@ -8,7 +8,7 @@ import torch
 from studio.errors import StudioError
 from studio.evolve.evaluate import evaluate, prompts_for
 from studio.evolve.generate import BrokenModel, chat_prompt, generate, stop_ids
-from studio.models import Checkpoint, bundled
+from studio.models import Checkpoint
 from studio.tasks import load_task
 from studio.tasks.base import Example, Score
 
@@ -87,7 +87,6 @@ def test_batched_answers_are_those_of_transformers(speaker, batch_size):
     assert responses[0] == responses[5]
 
 
-@pytest.mark.skipif("bonsai-ja" not in bundled(), reason="the bundled models are not built")
 @pytest.mark.parametrize("name", ["bonsai-ja", "bonsai-math"])
 def test_bundled_models_answer_as_under_transformers(name):
     checkpoint = Checkpoint.open(name)

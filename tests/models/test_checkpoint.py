@@ -1,12 +1,13 @@
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from studio.errors import StudioError
-from studio.models import Checkpoint, describe
+from studio.models import Checkpoint, bundled, describe
 from tests.conftest import make_model, save_model
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
@@ -238,6 +239,28 @@ def test_licence(folder, card, licence):
     if card is not None:
         (folder / "README.md").write_text(card)
     assert Checkpoint.open(folder).licence == licence
+
+
+def test_the_bundled_models_have_cards():
+    cards = {name: describe(name) for name in bundled()}
+    assert set(cards) == {"bonsai-base", "bonsai-ja", "bonsai-math", "bonsai-abel"}
+    for name, card in cards.items():
+        folder = Path(card.pop("path"))
+        weights = load_file(folder / "model.safetensors")
+        assert folder.name == name
+        assert card == {
+            "name": name,
+            "architecture": "MistralForCausalLM",
+            "layers": 8,
+            "hidden": 192,
+            "heads": 6,
+            "vocab": 1536,
+            "tied": False,
+            "dtype": "bfloat16",
+            "parameters": sum(tensor.numel() for tensor in weights.values()),
+            "size": (folder / "model.safetensors").stat().st_size,
+            "licence": "apache-2.0",
+        }
 
 
 def test_describe_is_json_able(tiny_family):
