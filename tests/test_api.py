@@ -246,10 +246,6 @@ def test_a_worker_outlives_its_starter(tiny_recipe, store):
         api.restart(run, store)
 
 
-def test_cards_of_models_are_json(monkeypatch):
-    assert isinstance(json.dumps(api.models()), str)
-
-
 def test_the_workspaces_store_holds_the_sample_run(finished, monkeypatch, tmp_path):
     finished[0].save_copy(tmp_path / "sample.sqlite")
     monkeypatch.setattr(api, "SAMPLE_RUN", tmp_path / "sample.sqlite")

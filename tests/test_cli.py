@@ -511,3 +511,23 @@ def test_a_record_that_cannot_be_read_hides_no_other(studio, own_workspace):
     assert status == 0
     assert [run["run"] for run in json.loads(out)] == [good]
     assert f"Run {bad} cannot be shown" in err and "Traceback" not in err
+
+
+def test_a_deleted_run_is_gone(studio, recipe_file):
+    status, out, err = studio("evolve", recipe_file(budget={"candidates": 4}), "--json")
+    assert status == 0, err
+    run = json.loads(out)["run"]
+    status, out, _ = studio("delete", run[:5])
+    assert status == 0 and run in out
+    status, out, _ = studio("runs", "--json")
+    assert status == 0 and run not in out
+    status, _, err = studio("show", run)
+    assert status == 2 and f"no run '{run}'" in err
+
+
+def test_the_precision_of_an_evaluation_can_be_chosen(studio, tiny_family, questions):
+    for precision, status in (("fp32", 0), ("bf16", 0), ("fp8", 2)):
+        found, _, err = studio("evaluate", tiny_family["ja"], "--task", "csv", *options(questions),
+                               "--precision", precision)  # fmt: skip
+        assert found == status, err
+    assert "no precision 'fp8'; use one of fp32, bf16" in err
