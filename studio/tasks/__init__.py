@@ -11,7 +11,7 @@ from typing import Any
 from studio.errors import StudioError
 from studio.tasks.base import Example, Score, Task
 
-__all__ = ["TASKS", "Example", "Score", "Task", "load_task", "task_names"]
+__all__ = ["TASKS", "Example", "Score", "Task", "load_task", "objective_names", "task_names"]
 
 #: name → "module:Class"; the class's keyword arguments are the task's options.
 TASKS: dict[str, str] = {
@@ -20,11 +20,18 @@ TASKS: dict[str, str] = {
     "mgsm": "studio.tasks.mgsm:MGSM",
     "csv": "studio.tasks.csv:CSV",
 }
+#: Benchmarks without a dev split: a report may have them, a search may not.
+REPORT_ONLY = {"mgsm"}
 
 
 def task_names() -> list[str]:
     """The tasks there are, in the order a list should show them."""
     return list(TASKS)
+
+
+def objective_names() -> list[str]:
+    """The tasks that a search can be for, in the same order: those with a dev split."""
+    return [name for name in TASKS if name not in REPORT_ONLY]
 
 
 def load_task(name: str, **options: Any) -> Task:

@@ -174,10 +174,7 @@ def _turns(talk: list[dict[str, Any]] | None) -> list[dict[str, str]]:
 def draw(run: Run, language: str, *, first: bool) -> list[Any]:
     """Whom one can talk to, and questions to try; ``first`` begins anew with the run's best."""
     recipe = Recipe.from_yaml(run.recipe)
-    scored = sorted(
-        (c for c in store().candidates(run.id) if c.score is not None),
-        key=lambda c: (-c.score, c.id),
-    )
+    scored = store().ranked(run.id)
     best = [(f"{say(language, 'best_candidate')} ({run.name})", f"{run.id}:best")] if scored else []
     names = [name for name in (*recipe.sources, recipe.base) if name]
     numbered = [

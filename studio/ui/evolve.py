@@ -16,7 +16,7 @@ from studio.errors import StudioError
 from studio.models.sources import bundled
 from studio.recipe import MethodName, Recipe
 from studio.runs import Progress
-from studio.tasks import task_names
+from studio.tasks import objective_names
 from studio.ui import pieces, plots
 from studio.ui.shared import engine, esc, percent, run_choices, store, toast
 from studio.ui.strings import say, text
@@ -25,7 +25,7 @@ from studio.workspace import ASSETS
 #: Rows of the candidate table: beyond these nobody reads, and every poll would carry them.
 SHOWN = 200
 #: Tasks that need or take options; for the others the form has no such field.
-WITH_OPTIONS = ("csv", "mgsm")
+WITH_OPTIONS = ("csv",)
 #: Fields of the form, in the order of `_fields`.
 FIELDS = 12
 METHOD_NAMES = {
@@ -149,7 +149,7 @@ def _form(recipe: Recipe) -> list[gr.components.Component]:
             elem_id="field-base",
         )
         task = gr.Dropdown(
-            task_names(),
+            objective_names(),
             value=recipe.objectives[0].task,
             label=text("task"),
             info=text("task_info"),
@@ -369,8 +369,7 @@ def _curve(progress: Progress, language: str) -> str:
 
 
 def _table(run: str, language: str) -> Any:
-    scored = [c for c in store().candidates(run) if c.score is not None]
-    scored.sort(key=lambda c: (-c.score, c.id))
+    scored = store().ranked(run)
     names = {"random": say(language, "random")}
     rows = [
         [
@@ -383,4 +382,8 @@ def _table(run: str, language: str) -> Any:
         for c in scored[:SHOWN]
     ]
     keys = ("col_id", "col_generation", "col_search", "col_score", "tokens_s")
-    return gr.update(value={"headers": [say(language, key) for key in keys], "data": rows})
+    label = say(language, "candidates")
+    if len(scored) > SHOWN:
+        label = say(language, "table_note", shown=SHOWN, n=len(scored))
+    headers = [say(language, key) for key in keys]
+    return gr.update(value={"headers": headers, "data": rows}, label=label)

@@ -81,9 +81,10 @@ def report(rows: Sequence[dict[str, Any]], language: str) -> str:
         )
         for row in mine:
             low, high, score = (100 * row[key] for key in ("low", "high", "score"))
+            role = f"role_{row['role']}"
             body.append(
                 f'<tr class="{esc(row["role"])}"><th scope="row">{esc(row["model"])}</th>'
-                f'<td class="role">{esc(say(language, "role_" + row["role"]))}</td>'
+                f'<td class="role">{esc(say(language, role))}</td>'
                 f'<td class="number"><b>{score:.1f}</b></td>'
                 f'<td class="number range">{low:.1f} – {high:.1f}</td>'
                 f'<td class="drawn" aria-hidden="true"><div class="interval">'

@@ -12,9 +12,10 @@ import gradio as gr
 
 from studio import api
 from studio.errors import StudioError
+from studio.evolve import inputs
 from studio.recipe import Recipe
 from studio.runs import Run
-from studio.tasks import Example, load_task
+from studio.tasks import Example
 from studio.ui import pieces, plots
 from studio.ui.shared import engine, language_of, store, toast
 from studio.ui.strings import say, text
@@ -147,7 +148,7 @@ def draw_strip(
     if not rows:
         hidden = gr.update(visible=False)
         return [gr.skip(), pieces.empty(say(language, "strip_empty")), hidden, ""]
-    examples = _examples(run, task, split, rows)
+    examples = _examples(run, task, split, rows, language)
     drawn = [
         plots.Row(
             label=row["label"],
@@ -199,9 +200,10 @@ def read(run: str | None, task: str | None, question: float, request: gr.Request
     split, rows = _rows(run, task)
     if not rows:
         return gr.skip()
-    examples = _examples(run, task, split, rows)
+    language = language_of(request)
+    examples = _examples(run, task, split, rows, language)
     number = min(max(1, int(question)), len(examples))
-    return _answers(rows, examples, number, language_of(request))
+    return _answers(rows, examples, number, language)
 
 
 def _answers(
@@ -212,24 +214,35 @@ def _answers(
     return pieces.answers(number, len(examples), example.question, example.answer, said, language)
 
 
-def _examples(run: str, task: str, split: str, rows: list[dict[str, Any]]) -> list[Example]:
+def _examples(
+    run: str, task: str, split: str, rows: list[dict[str, Any]], language: str
+) -> list[Example]:
     """The questions that a strip's outcomes answer, in the outcomes' order.
 
-    A user's file may have changed or gone since: the record then still shows what was answered.
+    A user's file may have changed or gone since: the record then still shows what was answered,
+    but no question that may be another one's.
     """
-    try:
-        known = _questions(store().run(run).recipe, task, split)
-    except StudioError:
-        known = {}
     ids = [outcome.example for outcome in rows[0]["outcomes"]]
-    return [known.get(name) or Example(name, name, "?") for name in ids]
+    try:
+        asked = _questions(run, task, split)[: len(ids)]
+    except StudioError:
+        asked = []
+    if [example.id for example in asked] == ids:
+        return asked
+    return [Example(name, say(language, "question_gone", example=name), "?") for name in ids]
 
 
 @lru_cache(maxsize=8)
-def _questions(recipe: str, task: str, split: str) -> dict[str, Example]:
-    document = Recipe.from_yaml(recipe)
-    item = next(i for i in [*document.objectives, *document.report] if i.task == task)
-    return {e.id: e for e in load_task(task, **item.options).examples(split)}
+def _questions(run: str, task: str, split: str) -> list[Example]:
+    """The examples that a run's scores of a task, recorded under its name ('csv (2)'), are of.
+
+    Raises:
+        StudioError: they are gone, or others than when the run was begun.
+    """
+    tasks = Recipe.from_yaml(store().run(run).recipe).build_tasks()
+    examples = next((t.examples(split) for t in tasks if t.name == task), [])
+    inputs.check(store(), run, inputs.of_examples({(task, split): examples}))
+    return examples
 
 
 def draw_heat(run: Run, language: str) -> str:

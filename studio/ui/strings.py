@@ -32,7 +32,6 @@ TABLE: dict[str, tuple[str, str, str]] = {
     "chat": ("Chat", "チャット", "对话"),
     "take_home": ("Take home", "持ち帰る", "带走"),
     # ── recipe form ──
-    "recipe": ("New evolution", "新しい進化", "新的进化"),
     "form": ("Form", "フォーム", "表单"),
     "yaml": ("Recipe (YAML)", "レシピ (YAML)", "配方 (YAML)"),
     "name": ("Name", "名前", "名称"),
@@ -87,6 +86,7 @@ TABLE: dict[str, tuple[str, str, str]] = {
     "stage_sources": ("scoring the sources", "元モデルを採点中", "正在评测来源"),
     "stage_cma": ("searching", "探索中", "搜索中"),
     "stage_random": ("random search", "ランダム探索中", "随机搜索中"),
+    "stage_selection": ("comparing the finalists", "最終候補を比較中", "正在比较入围候选"),
     "stage_report": ("scoring on test", "テストで採点中", "正在测试集上评测"),
     "candidates": ("Candidates", "候補", "候选"),
     "best": ("Best so far", "これまでの最高", "目前最佳"),
@@ -113,9 +113,9 @@ TABLE: dict[str, tuple[str, str, str]] = {
         "首个候选评测后曲线开始。",
     ),
     "table_note": (
-        "best 200 of those scored so far",
-        "採点済みの上位 200 件",
-        "目前得分最高的 200 个",
+        "Candidates: the best {shown} of {n} scored so far",
+        "候補：採点済み {n} 件の上位 {shown} 件",
+        "候选：已评测 {n} 个中得分最高的 {shown} 个",
     ),
     # ── results ──
     "report": ("Scores on the test questions", "テスト問題の得点", "测试题得分"),
@@ -165,6 +165,11 @@ TABLE: dict[str, tuple[str, str, str]] = {
     "question": ("Question", "問題", "题目"),
     "question_of": ("Question {i} of {n}", "問題 {i} / {n}", "第 {i} 题，共 {n} 题"),
     "expected": ("Right answer", "正解", "正确答案"),
+    "question_gone": (
+        "{example}: the file with this question is gone or has changed.",
+        "{example}：この問題のファイルがないか、変更されています。",
+        "{example}：该题所在的文件已不存在或已更改。",
+    ),
     "no_answer": ("(no answer)", "（無回答）", "（无回答）"),
     "heat": ("What the best merge is made of", "最良のマージの中身", "最佳合并的配方"),
     "heat_note": (
@@ -241,9 +246,9 @@ TABLE: dict[str, tuple[str, str, str]] = {
     "size": ("Size", "サイズ", "大小"),
     "card": ("Model card", "モデルカード", "模型卡"),
     "nothing_exported": (
-        "Export a candidate to see its files and its model card here.",
-        "書き出すと、ここにファイルとモデルカードが表示されます。",
-        "导出后，这里显示文件和模型卡。",
+        "Export a candidate to see its files here.",
+        "書き出すと、ここにファイルが表示されます。",
+        "导出后，这里显示文件。",
     ),
 }
 
