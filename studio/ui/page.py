@@ -14,7 +14,7 @@ import gradio as gr
 from studio import api
 from studio.errors import StudioError
 from studio.runs.lock import is_held
-from studio.runs.store import RUNNING
+from studio.runs.store import QUEUED, RUNNING, Run, Store
 from studio.ui import chat, evolve, results, take_home
 from studio.ui.pieces import empty
 from studio.ui.shared import esc, language_of, run_choices, store, toast
@@ -26,13 +26,9 @@ FONTS = [
     "sans-serif",
 ]  # fmt: skip
 MONO = [
-    "ui-monospace",
-    "DejaVu Sans Mono",
-    "Menlo",
-    "Consolas",
-    "Noto Sans Mono CJK JP",
-    "monospace",
-]
+    "ui-monospace", "DejaVu Sans Mono", "Menlo", "Consolas", "Noto Sans Mono CJK JP",
+    "Hiragino Sans", "Yu Gothic", "Meiryo", "monospace",
+]  # fmt: skip
 POLL_SECONDS = 1.0
 
 #: Keeps the watched run in the address, so that a reload or a shared link opens it again.
@@ -83,7 +79,7 @@ def build() -> gr.Blocks:
         monitor = [evolving.status, evolving.curve, evolving.table, evolving.stop, evolving.resume]
         result = [found.report, found.task, found.strip, found.question, found.answers]
         talk = [chatting.model, chatting.examples, chatting.talk]
-        home = [taking.candidate, taking.path, taking.files, taking.card]
+        home = [taking.candidate, taking.path, taking.files]
         outputs = [run, seen, *monitor, *result, *talk, *home, found.heat]
         groups = {"monitor": monitor, "results": result, "talk": talk, "home": home}
         groups["heat"] = [found.heat]
@@ -160,8 +156,7 @@ def _look(
     def put(group: str, drawn: list[Any]) -> None:
         changes.update(zip(groups[group], drawn, strict=True))
 
-    # A worker that was killed writes nothing: that it is gone shows only in its lock.
-    now["monitor"] = (record.version, record.status != RUNNING or is_held(base, record.id))
+    now["monitor"] = (record.version, _silence(record, base))
     if not fresh and known.get("monitor") == now["monitor"]:
         yield {**changes, seen: now} if changes else gr.skip()
         return
@@ -180,6 +175,17 @@ def _look(
     put("results", results.draw(record, request, None if fresh else question))
     yield changes
     yield {groups["heat"][0]: results.draw_heat(record, language)}
+
+
+def _silence(record: Run, base: Store) -> Any:
+    """What becomes of a run although nobody writes it down.
+
+    A worker that was killed leaves only its lock, and one that never came not even that: its run
+    is interrupted once it has waited too long, which the clock alone tells.
+    """
+    if record.status == QUEUED:
+        return api.progress(record.id, base).state
+    return record.status != RUNNING or is_held(base, record.id)
 
 
 def _nothing(groups: dict[str, list], language: str) -> dict[Any, Any]:

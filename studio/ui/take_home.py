@@ -11,13 +11,14 @@ import gradio as gr
 
 from studio import api
 from studio.errors import StudioError
-from studio.runs import Run
+from studio.runs import Candidate, Run
+from studio.runs.store import split_reference
 from studio.ui import pieces
-from studio.ui.shared import engine, language_of, percent, store, toast
+from studio.ui.shared import engine, esc, language_of, percent, store, toast
 from studio.ui.strings import say, text
 
 _NAME = re.compile(r"[\w][\w.-]{0,99}")
-_FRONT_MATTER = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
+_FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
 CARD_CHARACTERS = 50_000
 
 
@@ -28,7 +29,6 @@ class TakeHome:
     candidate: gr.Dropdown
     path: gr.Textbox
     files: gr.HTML
-    card: gr.Markdown
 
 
 def build(run: gr.Dropdown) -> TakeHome:
@@ -60,12 +60,13 @@ def build(run: gr.Dropdown) -> TakeHome:
                 elem_id="export-path",
             )
             files = gr.HTML(elem_id="export-files")
-            card = gr.Markdown(elem_id="card", container=True, visible=False)
-    tab = TakeHome(candidate, path, files, card)
+            opened = gr.State(False)
+            with gr.Accordion(text("card"), open=False, elem_id="card") as accordion:
+                card = gr.Markdown()
     export.click(
         toast(write),
         [run, candidate, folder],
-        [path, files, card],
+        [path, files],
         show_progress_on=[files],
         concurrency_limit=2,
         api_visibility="private",
@@ -78,7 +79,18 @@ def build(run: gr.Dropdown) -> TakeHome:
         show_progress="hidden",
         api_visibility="private",
     )
-    return tab
+    quiet = {"show_progress": "hidden", "api_visibility": "private"}
+    accordion.expand(lambda: True, None, opened, **quiet)
+    accordion.collapse(lambda: False, None, opened, **quiet)
+    gr.on(
+        [opened.change, candidate.change, run.change],
+        toast(preview),
+        [run, candidate, opened],
+        card,
+        trigger_mode="always_last",
+        **quiet,
+    )
+    return TakeHome(candidate, path, files)
 
 
 def _command(run: str | None, candidate: Any, folder: str | None) -> str:
@@ -97,62 +109,51 @@ def _folder_name(run: str, candidate: str) -> str:
 
 def write(
     run: str | None, candidate: Any, folder: str | None, request: gr.Request
-) -> tuple[Any, Any, Any]:
-    """Export a candidate, then show where it is, its files and its card."""
+) -> tuple[Any, Any]:
+    """Export a candidate, then show where it is and its files."""
     if not run:
         raise StudioError("No run is chosen; pick one at the top of the page, or start one.")
-    record = store().run(run)
-    number = _number(candidate)
-    if number is None:
-        best = store().best(record.id)
-        if best is None:
-            raise StudioError(f"Run {record.id} has no scored candidate yet; wait for the first.")
-        number = best.id
-    name = (folder or "").strip() or _folder_name(record.id, str(number))
+    number = _chosen(run, candidate).id
+    name = (folder or "").strip() or _folder_name(run, str(number))
     if not _NAME.fullmatch(name):
         raise StudioError(
             f"The folder name {name[:100]!r} cannot be used; write letters, digits, dots, dashes "
             "and underscores, beginning with a letter or digit."
         )
     engine()
-    out = api.export(record.id, api.exports() / name, number, store())
-    return (
-        gr.update(value=str(out), visible=True),
-        pieces.files(out, language_of(request)),
-        gr.update(value=_card(out), visible=True),
-    )
+    out = api.export(run, api.exports() / name, number, store())
+    return gr.update(value=str(out), visible=True), pieces.files(out, language_of(request))
 
 
-def _number(candidate: Any) -> int | None:
-    """The candidate's number; None for the best."""
+def preview(run: str | None, candidate: Any, opened: bool) -> Any:
+    """The model card that an export would write, once somebody looks."""
+    if not run or not opened:
+        return gr.skip()
+    engine()
+    try:
+        card = api.card(run, _chosen(run, candidate).id, store())
+    except StudioError as error:  # a word about it is enough: nobody pressed a button
+        return esc(error)
+    return _FRONT_MATTER.sub("", card)[:CARD_CHARACTERS]
+
+
+def _chosen(run: str, candidate: Any) -> Candidate:
+    """The candidate that the menu names, or that somebody typed there."""
     given = str(candidate or "best").strip().removeprefix("#")
-    if given == "best":
-        return None
-    if not given.isdecimal() or len(given) > 9:
+    if split_reference(f"last:{given}") is None:
         raise StudioError(f"{given[:40]!r} is no candidate; choose 'best' or a candidate's number.")
-    return int(given)
-
-
-def _card(folder: Any) -> str:
-    """The model card, its front matter as a block that Markdown shows as it is."""
-    text_ = (folder / "README.md").read_text(encoding="utf-8")[:CARD_CHARACTERS]
-    return _FRONT_MATTER.sub(lambda found: f"```yaml\n{found[1]}\n```\n", text_)
+    return store().pick(run, given)
 
 
 def draw(run: Run, language: str, *, first: bool) -> list[Any]:
     """The candidates there are, and, for another run, an empty right side."""
-    scored = sorted(
-        (c for c in store().candidates(run.id) if c.score is not None),
-        key=lambda c: (-c.score, c.id),
-    )
     choices = [(say(language, "best_candidate"), "best")] + [
-        (f"#{c.id} · {percent(c.score)} %", str(c.id)) for c in scored
+        (f"#{c.id} · {percent(c.score)} %", str(c.id)) for c in store().ranked(run.id)
     ]
     if not first:
-        return [gr.update(choices=choices), gr.skip(), gr.skip(), gr.skip()]
+        return [gr.update(choices=choices), gr.skip(), gr.skip()]
     return [
         gr.update(choices=choices, value="best"),
         gr.update(visible=False),
         pieces.empty(say(language, "nothing_exported")),
-        gr.update(visible=False),
     ]
