@@ -19,7 +19,8 @@ import pytest
 from studio.api import SAMPLE_RUN
 from studio.models import bundled
 from studio.runs import Evaluation, Outcome, Store
-from studio.runs.lock import is_held
+from studio.runs.lock import hold, is_held
+from studio.ui.strings import say
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = next(
@@ -31,6 +32,14 @@ if CHROMIUM is None and not os.environ.get("CI"):
 pytestmark = pytest.mark.browser
 QUIET = ["background-networking", "component-update", "sync", "gpu", "extensions"]
 HACK = "<img src=x onerror=\"document.title='hacked'\">"
+#: Tells Python of every toast that owns up to a bug; nobody need be looking at that moment.
+WATCH = """
+new MutationObserver(() => {
+    for (const toast of document.querySelectorAll('[data-testid="toast-body"]')) {
+        if (toast.innerText.includes('Something went wrong')) fault(toast.innerText);
+    }
+}).observe(document, {childList: true, subtree: true, characterData: true});
+"""
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +123,8 @@ def visit(browser, address):
         page.set_default_timeout(120_000)  # a busy machine is slow to import torch
         page.faults = []
         page.on("pageerror", lambda error: page.faults.append(str(error)))
+        page.expose_function("fault", lambda words: page.faults.append(words))
+        page.add_init_script(WATCH)
         page.goto(address + query)
         page.wait_for_selector("#status :is(.es-status, .es-empty)")
         return page
@@ -180,7 +191,7 @@ def test_the_whole_road(visit, workspace):
     tab(page, "Evolve")
     page.locator("#field-name textarea, #field-name input").fill("Small one")
     number(page, "examples", 8)
-    number(page, "budget", 12)
+    number(page, "budget", 2000)  # it cannot be finished before it is stopped
     number(page, "population", 4)
     page.locator("#field-baseline input").uncheck()
     page.locator("#start").click()
@@ -202,12 +213,13 @@ def test_the_whole_road(visit, workspace):
 
     # Stop, from the other page; resume, from this one; the run outlives both.
     other.locator("#stop").click()
-    state(page, "stopped", "finished")
-    if page.locator('.es-status[data-state="stopped"]').count():
-        page.locator("#resume").click()
-        state(page, "running", "finished")
-        page.locator("#stop:not([disabled])").click()
-        state(page, "stopped", "finished")
+    state(page, "stopped")
+    assert page.locator("#stop").is_disabled()
+    page.locator("#resume").click()
+    state(page, "running")
+    assert page.locator("#resume").is_disabled()
+    page.locator("#stop:not([disabled])").click()
+    state(page, "stopped")
 
     # The strip of an unfinished run shows the search's own questions.
     tab(page, "Results")
@@ -229,9 +241,14 @@ def test_the_whole_road(visit, workspace):
 
     # Take it home: an ordinary checkpoint.
     tab(page, "Take home")
+    page.locator("#card").get_by_role("button", name="Model card").click()
+    page.locator("#card h1", has_text="Small one (candidate").wait_for()
+    page.locator("#export-candidate input").fill("#0 ·")
+    page.get_by_role("option", name="#0 ·").click()
+    page.locator("#card h1", has_text="Small one (candidate 0 of").wait_for()
     page.locator("#folder textarea, #folder input").fill("mine")
     page.locator("#export").click()
-    page.wait_for_selector("#card:not(.hide) code")
+    page.locator("#export-files", has_text="README.md").wait_for()
     assert "model.safetensors" in page.locator("#export-files").inner_text()
     folder = workspace / "exports" / "mine"
     assert page.locator("#export-path").locator("textarea, input").input_value() == str(folder)
@@ -322,5 +339,106 @@ def test_nothing_overflows_sideways(visit, width):
     page = visit(width=width)
     for name in ("Evolve", "Results", "Chat", "Take home"):
         tab(page, name)
+        if name == "Take home":
+            page.locator("#card").get_by_role("button", name="Model card").click()
+            page.locator("#card table").first.wait_for()
         page.wait_for_timeout(400)
         assert page.evaluate("document.documentElement.scrollWidth") <= width, name
+
+
+def test_every_phase_is_shown(visit, workspace):
+    """A run in each phase that the sample run went through, one after the other."""
+    visit()  # the sample run is there once a page was
+    store = Store(workspace / "runs.sqlite")
+    sample = next(run for run in store.runs() if run.status == "finished")
+    phases = [e.payload["name"] for e in store.events(sample.id) if e.kind == "phase"]
+    assert "selection" in phases
+    run = store.create_run("Every phase", sample.recipe)
+    store.set_status(run, "running")
+    lock = hold(store, run)
+    try:
+        page = visit(f"?run={run}")
+        for phase in dict.fromkeys(phases):
+            store.append(run, "phase", {"name": phase})
+            words = f"running · {say('en', f'stage_{phase}')}"
+            page.locator(".es-status .state").get_by_text(words, exact=True).wait_for()
+    finally:
+        lock.release()
+        store.delete_run(run)
+        store.close()
+
+
+# ── fonts ─────────────────────────────────────────────────────────────────────────────────────
+
+#: Japanese fonts that come with each platform, for text and for code.
+PLATFORMS = {
+    "Linux": ("Noto Sans CJK JP", "Noto Sans Mono CJK JP"),
+    "macOS": ("Hiragino Sans",),
+    "Windows": ("Yu Gothic", "Yu Gothic UI", "Meiryo"),
+}
+JAPANESE = [name for names in PLATFORMS.values() for name in names]
+#: Every element with Japanese text of its own is marked, and told by its text.
+KANA = """
+() => [...document.querySelectorAll('body *')].filter((element) => {
+    delete element.dataset.kana;
+    const own = [...element.childNodes].filter((node) => node.nodeType === Node.TEXT_NODE);
+    const text = own.map((node) => node.data).join('');
+    const shown = element.checkVisibility() && !element.closest('script, style, title');
+    if (!shown || !/[ぁ-ヿ]/.test(text)) return false;
+    element.dataset.kana = text.match(/[ぁ-ヿ一-鿿]/g).length;
+    return true;
+}).length
+"""
+#: What any visible element asks for, marks of SVG included.
+STACKS = """
+() => [...new Set([...document.querySelectorAll('body, body *')]
+    .filter((element) => element.checkVisibility())
+    .map((element) => getComputedStyle(element).fontFamily))]
+"""
+
+
+def japanese_text(page) -> int:
+    """How many elements show Japanese; every one in a Japanese font of the page's own stacks."""
+    count = page.evaluate(KANA)
+    session = page.context.new_cdp_session(page)
+    session.send("DOM.enable")
+    session.send("CSS.enable")
+    root = session.send("DOM.getDocument")["root"]["nodeId"]
+    found = session.send("DOM.querySelectorAll", {"nodeId": root, "selector": "[data-kana]"})
+    for node in found["nodeIds"]:
+        attributes = session.send("DOM.getAttributes", {"nodeId": node})["attributes"]
+        wanted = int(attributes[attributes.index("data-kana") + 1])
+        fonts = session.send("CSS.getPlatformFontsForNode", {"nodeId": node})["fonts"]
+        drawn = sum(f["glyphCount"] for f in fonts if f["familyName"] in JAPANESE)
+        assert drawn >= wanted, (fonts, attributes)
+    session.detach()
+    return count
+
+
+def japanese_stacks(page) -> None:
+    """Whatever is drawn asks for a Japanese font of every platform: text may come any time."""
+    for stack in page.evaluate(STACKS):
+        for platform, names in PLATFORMS.items():
+            assert any(name in stack for name in names), (platform, stack)
+
+
+@pytest.mark.parametrize("locale", ["en-US", "ja-JP", "zh-CN"])
+def test_japanese_is_drawn_in_a_japanese_font(visit, locale):
+    language = locale[:2]
+    page = visit(locale=locale)
+    page.get_by_role("tab", name=say(language, "yaml")).click()
+    page.locator("#recipe-yaml .cm-content").click()
+    page.keyboard.press("Control+A")
+    page.keyboard.insert_text("name: りんごの個数\n")
+    page.locator("#recipe-yaml .cm-content", has_text="りんご").wait_for()
+    assert japanese_text(page) >= 1
+    japanese_stacks(page)
+    tab(page, say(language, "results"))
+    page.locator("#answers li p", has_text=re.compile("[ぁ-ん]")).first.wait_for()
+    assert japanese_text(page) >= 2  # the question, and an answer
+    japanese_stacks(page)
+    tab(page, say(language, "chat"))
+    page.locator("#examples button").first.click()
+    page.locator("#talk .bot .message", has_text=re.compile("[ぁ-ん]")).wait_for()
+    assert japanese_text(page) >= 2 + page.locator("#examples button").count()
+    japanese_stacks(page)

@@ -1,9 +1,12 @@
 """The page's pictures and pieces: what they say, well formed, and escaped."""
 
+import ast
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import gradio as gr
+import numpy as np
 import pytest
 
 from studio.errors import StudioError
@@ -217,10 +220,34 @@ def test_every_string_is_in_every_language_with_the_same_placeholders():
 def test_every_state_and_role_has_words():
     for key in ("queued", "running", "stopping", "interrupted", "stopped", "finished", "failed"):
         assert strings.say("en", key)
-    for key in ("sources", "cma", "random", "report"):
-        assert strings.say("en", f"stage_{key}")
+    for key in ("base", "source", "evolved", "random"):
+        assert strings.say("en", f"role_{key}")
     with pytest.raises(KeyError):
         strings.text("no such words")
+
+
+def test_every_words_are_used():
+    """Every key stands as a literal somewhere in studio/ui, or fits one of its f-strings."""
+    literals, patterns = set(), set()
+    for path in Path(strings.__file__).parent.glob("*.py"):
+        if path.name == "strings.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                literals.add(node.value)
+            if isinstance(node, ast.JoinedStr):
+                parts = [getattr(part, "value", None) for part in node.values]
+                words = [re.escape(p) if isinstance(p, str) else "[a-z]+" for p in parts]
+                patterns.add("".join(words))
+    # "[a-z]+" alone is no evidence: it fits everything
+    patterns = {p for p in patterns if re.search("_", p)}
+    literals |= {"finished"}  # a state that no code of the page treats specially
+    unused = [
+        key
+        for key in strings.TABLE
+        if key not in literals and not any(re.fullmatch(p, key) for p in patterns)
+    ]
+    assert not unused
 
 
 # ── the form ──────────────────────────────────────────────────────────────────────────────────
@@ -309,17 +336,13 @@ def test_export_names_stay_in_their_folder(name, monkeypatch, tmp_path):
 
     store = Store(tmp_path / "runs.sqlite")
     chosen = store.create_run("x", "")
+    store.record_ask(chosen, "cma", 0, [(3, np.zeros(1))])
     monkeypatch.setattr(take_home, "store", lambda: store)
     with pytest.raises(StudioError, match="folder name"):
         take_home.write(chosen, "3", name, None)
     assert take_home._command(chosen, "3", name) == ""
     with pytest.raises(StudioError, match="no candidate"):
         take_home.write(chosen, "3; rm", "fine", None)
-
-
-def test_card_shows_its_front_matter(tmp_path):
-    (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n# Merge\n", encoding="utf-8")
-    assert take_home._card(tmp_path) == "```yaml\nlicense: mit\n```\n# Merge\n"
 
 
 def test_the_page_builds_without_torch():

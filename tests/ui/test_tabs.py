@@ -1,0 +1,247 @@
+"""The tabs' handlers over a real store: what the page would be told, without a browser."""
+
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import gradio as gr
+import numpy as np
+import pytest
+
+from studio import api
+from studio.errors import StudioError
+from studio.runs import Evaluation, Store
+from studio.runs.lock import hold
+from studio.tasks import load_task, objective_names, task_names
+from studio.ui import chat, evolve, page, results, strings, take_home
+
+ENGLISH = SimpleNamespace(headers={"accept-language": "en"}, query_params={})
+RECIPE = "base: bonsai-base\nsources: [bonsai-ja, bonsai-math]\nobjectives: [{task: jmath}]\n"
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch) -> Store:
+    """An empty store that every tab reads."""
+    made = Store(tmp_path / "runs.sqlite")
+    for tab in (chat, evolve, page, results, take_home):
+        monkeypatch.setattr(tab, "store", lambda: made)
+    yield made
+    made.close()
+
+
+def scored(store: Store, run: str, count: int, stage: str = "cma") -> None:
+    """Candidates 0, 1, …, each better than the one before."""
+    store.record_ask(run, stage, 0, [(n, np.zeros(2)) for n in range(count)])
+    for n in range(count):
+        store.record_evaluation(
+            run, Evaluation(f"candidate:{n}", "jmath", "dev", n / 1000, 3, 1.0, "", ())
+        )
+
+
+# ── the form ──────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_form_offers_only_tasks_that_can_be_searched_for(questions):
+    offered = objective_names()
+    for name in task_names():
+        task = load_task(name, **({"path": str(questions)} if name == "csv" else {}))
+        if name in offered:
+            assert task.examples("dev"), name
+        else:
+            with pytest.raises(StudioError, match="no 'dev' split"):
+                task.examples("dev")
+    with gr.Blocks():
+        task_field = evolve._form(evolve.default_recipe())[3]
+    assert [value for _, value in task_field.choices] == offered
+    assert set(evolve.WITH_OPTIONS) <= set(offered)
+
+
+# ── watching ──────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("state", "stop", "resume"),
+    [
+        ("queued", True, False),
+        ("running", True, False),
+        ("stopping", False, False),
+        ("interrupted", False, True),
+        ("stopped", False, True),
+        ("failed", False, True),
+        ("finished", False, False),
+    ],
+)
+def test_buttons_do_what_they_can(state, stop, resume):
+    shown = [button["interactive"] for button in evolve.buttons(state)]
+    assert shown == [stop, resume]
+
+
+def test_the_table_says_that_it_is_cut(store):
+    run = store.create_run("many", RECIPE)
+    scored(store, run, evolve.SHOWN)
+    assert evolve._table(run, "en")["label"] == "Candidates"
+    store.record_ask(run, "cma", 1, [(evolve.SHOWN, np.zeros(2))])
+    store.record_evaluation(
+        run, Evaluation(f"candidate:{evolve.SHOWN}", "jmath", "dev", 1.0, 3, 1.0, "", ())
+    )
+    table = evolve._table(run, "en")
+    assert table["label"] == "Candidates: the best 200 of 201 scored so far"
+    rows = table["value"]["data"]
+    assert len(rows) == evolve.SHOWN and rows[0][0] == evolve.SHOWN and rows[-1][0] == 1
+
+
+def look(run: str, known: dict) -> tuple[dict, dict]:
+    """What a page that knows ``known`` is told now, by component name, and what it then knows."""
+    names = {
+        "monitor": ["status", "curve", "table", "stop", "resume"],
+        "results": ["report", "task", "strip", "question", "answers"],
+        "talk": ["model", "examples", "talk"],
+        "home": ["candidate", "path", "files"],
+        "heat": ["heat"],
+    }
+    told: dict = {}
+    for changes in page._look(run, known, None, ENGLISH, "run", "seen", names):
+        told |= changes if "__type__" not in changes else {}
+    return told, told.get("seen", known)
+
+
+def test_a_run_that_no_worker_takes_up_becomes_resumable(store, monkeypatch):
+    """Nothing is written when that happens: the page must see it all the same."""
+    run = store.create_run("waiting", RECIPE)
+    told, known = look(run, {})
+    assert 'data-state="queued"' in told["status"] and told["stop"]["interactive"]
+    told, known = look(run, known)
+    assert "status" not in told
+    state = api.progress
+
+    def late(*arguments):
+        return SimpleNamespace(**(vars(state(*arguments)) | {"state": "interrupted"}))
+
+    monkeypatch.setattr(api, "progress", late)
+    told, known = look(run, known)
+    assert 'data-state="interrupted"' in told["status"]
+    assert told["resume"]["interactive"] and not told["stop"]["interactive"]
+
+
+# ── results ───────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def questionnaires(tmp_path, questions) -> tuple[Path, Path]:
+    """Two files of a user's questions; the second asks other things."""
+    mine, other = tmp_path / "mine.csv", tmp_path / "other.csv"
+    shutil.copy(questions, mine)
+    words = questions.read_text(encoding="utf-8").replace("apples", "pears")
+    other.write_text(words, encoding="utf-8")
+    return mine, other
+
+
+@pytest.fixture
+def run(store, tiny_recipe, questionnaires) -> str:
+    """A finished run with two tasks of one kind."""
+    mine, other = (
+        {"task": "csv", "options": {"path": str(path), "match": "contains", "max_new_tokens": 2}}
+        for path in questionnaires
+    )
+    recipe = tiny_recipe(
+        objectives=[mine | {"examples": 5}],
+        report=[other],
+        budget={"candidates": 4},
+        search={"population": 4, "finalists": 2, "random_baseline": False},
+    )
+    results._questions.cache_clear()
+    return api.evolve(recipe, store)
+
+
+def test_the_second_task_of_a_kind_shows_its_own_questions(run):
+    _, strip, _, answers = results.draw_strip(run, "csv (2)", ENGLISH)
+    assert "pears" in strip and "pears" in answers and "apples" not in strip
+    assert "pears" in results.read(run, "csv (2)", 2, ENGLISH)
+    assert "apples" in results.draw_strip(run, "csv", ENGLISH)[1]
+
+
+def test_a_task_file_that_is_gone_or_changed(run, questionnaires):
+    mine, other = questionnaires
+    mine.unlink()
+    lines = other.read_text(encoding="utf-8").splitlines(keepends=True)
+    other.write_text(lines[0] + "New?,1,test\n" + "".join(lines[1:]), encoding="utf-8")
+    for task in ("csv", "csv (2)"):
+        _, strip, _, answers = results.draw_strip(run, task, ENGLISH)
+        assert "gone or has changed" in answers and "pears" not in strip
+        assert 'class="cells' in strip and "evolved" in answers
+        assert "gone or has changed" in results.read(run, task, 2, ENGLISH)
+
+
+@pytest.mark.parametrize("optimizer", ["cma", "random"])
+def test_the_winner_is_marked_whatever_searched_for_it(store, tiny_recipe, optimizer):
+    search = {"optimizer": optimizer, "population": 4, "finalists": 2}
+    found = api.evolve(tiny_recipe(search=search, budget={"candidates": 4}), store)
+    split, rows = results._rows(found, "csv")
+    assert split == "test"
+    roles = ["base", "source", "source", *(["random"] if optimizer == "cma" else []), "evolved"]
+    assert [row["role"] for row in rows] == roles
+    _, strip, _, _ = results.draw_strip(found, "csv", ENGLISH)
+    assert strip.count('class="cells best"') == 1 and "test questions" in strip
+    assert 'class="evolved"' in results.draw(store.run(found), ENGLISH)[0]
+
+
+# ── every phase ───────────────────────────────────────────────────────────────────────────────
+
+
+def phases() -> list[str]:
+    """The phases that the loop recorded in the bundled sample run."""
+    sample = Store()
+    sample.import_runs(api.SAMPLE_RUN)
+    events = [event for found in sample.runs() for event in sample.events(found.id)]
+    sample.close()
+    return list(dict.fromkeys(e.payload["name"] for e in events if e.kind == "phase"))
+
+
+@pytest.mark.parametrize("language", strings.LANGUAGES)
+def test_every_phase_can_be_shown(store, language):
+    recorded = phases()
+    assert recorded == ["sources", "cma", "selection", "random", "report"]
+    run = store.create_run("busy", RECIPE)
+    store.set_status(run, "running")
+    lock = hold(store, run)
+    try:
+        for phase in recorded:
+            store.append(run, "phase", {"name": phase})
+            progress = api.progress(run, store)
+            assert progress.stage == phase
+            assert strings.say(language, f"stage_{phase}") in evolve.draw(progress, language)[0]
+    finally:
+        lock.release()
+
+
+# ── take home ─────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_card_is_shown_before_it_is_written(run, store, tmp_path):
+    best = store.best(run)
+    card = take_home.preview(run, "best", True)
+    assert card.lstrip().startswith("# tiny (candidate") and "license:" not in card
+    assert f"candidate {best.id} of run {run}" in card
+    other = next(c for c in store.ranked(run) if c.id != best.id)
+    assert f"candidate {other.id} of run" in take_home.preview(run, f"#{other.id}", True)
+    written = api.export(run, tmp_path / "out", other.id, store) / "README.md"
+    assert written.read_text(encoding="utf-8").endswith(
+        take_home.preview(run, str(other.id), True).lstrip()
+    )
+
+
+def test_the_card_waits_until_it_is_looked_at(store):
+    run = store.create_run("new", RECIPE)
+    assert take_home.preview(run, "best", False)["__type__"] == "update"
+    assert "no scored candidate yet" in take_home.preview(run, "best", True)
+    assert "is no candidate" in take_home.preview(run, "<b>", True)
+    assert "<b>" not in take_home.preview(run, "<b>", True)
+
+
+def test_menus_offer_the_best_first(store):
+    run = store.create_run("three", RECIPE)
+    scored(store, run, 3)
+    menu = take_home.draw(store.run(run), "en", first=True)[0]
+    assert [value for _, value in menu["choices"]] == ["best", "2", "1", "0"]
+    menu = chat.draw(store.run(run), "en", first=True)[0]
+    assert [value for _, value in menu["choices"]][-3:] == [f"{run}:{n}" for n in (2, 1, 0)]
