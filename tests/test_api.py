@@ -114,8 +114,10 @@ def test_an_export_holds_its_exact_genome_and_the_card_shown_before(finished, tm
     out = api.export(run, tmp_path / "mine", store=store)
     best = store.best(run)
     genes = json.loads((out / "genome.json").read_text(encoding="utf-8"))
-    assert list(genes) == recipe.build_space().names
-    assert list(genes.values()) == best.genome.tolist()
+    assert [gene["value"] for gene in genes] == best.genome.tolist()
+    assert [(gene["source"], gene["gene"]) for gene in genes] == [
+        (Path(gene.source).name, gene.kind) for gene in recipe.build_space().genes
+    ]
     assert (out / "README.md").read_text(encoding="utf-8") == api.card(run, store=store)
 
 

@@ -67,10 +67,7 @@ def export(
         _write_configs(space, temporary, dtype)
         (temporary / "README.md").write_text(card, encoding="utf-8")
         (temporary / "recipe.yaml").write_text(recipe_yaml, encoding="utf-8")
-        exact = json.dumps(
-            dict(zip(space.names, space.check(genome).tolist(), strict=True)), indent=1
-        )
-        (temporary / "genome.json").write_text(exact + "\n", encoding="utf-8")
+        (temporary / "genome.json").write_text(_exact(space, genome), encoding="utf-8")
         if mergekit is not None:
             (temporary / "mergekit.yaml").write_text(mergekit, encoding="utf-8")
         for file in temporary.glob("*.safetensors"):  # safetensors makes files private to the user
@@ -83,6 +80,25 @@ def export(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return out
+
+
+def _exact(space: ParameterSpace, genome: np.ndarray) -> str:
+    """The genome as JSON, a gene a line, in the recipe's order; floats as they are, to the bit.
+
+    A source is called by the last part of its name: where folders lie here is nobody else's
+    business.
+    """
+    rows = [
+        {
+            "group": gene.group,
+            "filter": gene.filter,
+            "source": gene.source and Path(gene.source).name,
+            "gene": gene.kind,
+            "value": value,
+        }
+        for gene, value in zip(space.genes, space.check(genome).tolist(), strict=True)
+    ]
+    return "[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n"
 
 
 def _check_target(out: Path) -> None:

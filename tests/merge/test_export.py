@@ -77,8 +77,9 @@ def test_the_folder_is_complete_and_generates_the_same(make_space, random_genome
     live.apply(random_genome(space))
     out = export(space, random_genome(space), tmp_path / "new" / "out", **TEXT)
     assert {path.name for path in out.iterdir()} == {
-        "README.md", "recipe.yaml", "mergekit.yaml", "config.json", "generation_config.json",
-        "model.safetensors", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja",
+        "README.md", "recipe.yaml", "genome.json", "mergekit.yaml", "config.json",
+        "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
+        "chat_template.jinja",
     }  # fmt: skip
     assert len({path.stat().st_mode for path in out.iterdir()}) == 1
     assert (out / "README.md").read_text() == TEXT["card"]
