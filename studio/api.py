@@ -291,8 +291,8 @@ def evaluate(
         model: a source, or 'RUN:best' or 'RUN:12' for a candidate.
         examples: how many, from the beginning of the split; all when left out.
         batch_size: prompts decoded together; a candidate's recipe says it by default, else 128.
-        precision: "fp32" or "bf16"; by default what a candidate's recipe says, and for other models
-            that of their files.
+        precision: "fp32" or "bf16"; by default what a candidate's recipe says, else "fp32", as
+            in a recipe that says nothing.
     """
     from studio.evolve import evaluate as evaluation
     from studio.merge.ingredients import dtype_of
@@ -312,8 +312,7 @@ def evaluate(
         speaker, tokenizer = live.model, live.tokenizer
     else:
         checkpoint = Checkpoint.open(model)
-        dtype = dtype_of(precision) if precision else checkpoint.dtype
-        speaker = checkpoint.load(dtype, default_device())
+        speaker = checkpoint.load(dtype_of(precision or "fp32"), default_device())
         tokenizer = checkpoint.tokenizer()
     return evaluation.evaluate(
         speaker,

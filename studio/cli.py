@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
@@ -156,9 +157,9 @@ def runs(as_json: Json = False) -> None:
         return _json([_run_json(p) for p in found])
     if not found:
         return out.print("No runs yet; `python -m studio evolve recipes/jmath.yaml` starts one.")
-    table = _table("run", "name", "state", "candidates", "best (dev)", "worked", "begun")
+    table = _table("run", "name", "state", "scored", "best", "worked", "begun")
     for p in found:
-        begun = time.strftime("%Y-%m-%d %H:%M", time.localtime(p.run.created))
+        begun = time.strftime("%b %d %H:%M", time.localtime(p.run.created))
         table.add_row(p.run.id, _plain(p.run.name), p.state, f"{p.done}/{p.total}",
                       _percent(p.best), _duration(p.elapsed), begun)  # fmt: skip
     out.print(table)
@@ -190,7 +191,7 @@ def evaluate(
     ] = None,
     precision: Annotated[
         str | None,
-        typer.Option(help="fp32 or bf16; a candidate's recipe says it, or the model's files."),
+        typer.Option(help="fp32 or bf16; a candidate's recipe says it, or fp32."),
     ] = None,
     responses: Annotated[bool, typer.Option(help="Also print every answer.")] = False,
     as_json: Json = False,
@@ -338,7 +339,8 @@ def _summary(run: str, store: "Store", as_json: bool) -> None:
 
 def _table(*headers: str, **options: Any) -> Table:
     """A table that folds what is too wide for the terminal: a cut-off path helps nobody."""
-    return Table(*(Column(header, overflow="fold") for header in headers), **options)
+    columns = (Column(header, overflow="fold") for header in headers)
+    return Table(*columns, box=SIMPLE_HEAD, pad_edge=False, **options)
 
 
 def _settings(rows: list[dict[str, Any]]) -> Table:

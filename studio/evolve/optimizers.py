@@ -6,6 +6,7 @@ generator, so that the same seed and the same scores give the same genomes bit f
 else the process draws (resuming a run depends on it).
 """
 
+import warnings
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -79,7 +80,9 @@ class CMA:
         sigma: float,
         seed: int,
     ):
-        import cma
+        with warnings.catch_warnings():  # that its plots lack matplotlib is nobody's concern
+            warnings.simplefilter("ignore")
+            import cma
 
         random = np.random.default_rng(seed)
         self._lower, self._upper = lower, upper
