@@ -17,7 +17,7 @@ import torch
 from studio import api
 from studio.recipe import Recipe
 from studio.runs import Run, Store
-from studio.runs.store import FINISHED
+from studio.runs.records import FINISHED
 
 RESULT = Path(__file__).parent / "results" / "seeds.md"
 

@@ -22,7 +22,7 @@ from studio.recipe import Recipe
 from studio.runs import Candidate, Evaluation, Progress, Run, Store
 from studio.runs import progress as reading
 from studio.runs.lock import is_held
-from studio.runs.store import FINISHED, QUEUED, STOPPED, split_reference
+from studio.runs.records import FINISHED, QUEUED, STOPPED, split_reference
 from studio.workspace import ASSETS, subfolder, workspace
 
 if TYPE_CHECKING:

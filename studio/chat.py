@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from studio.errors import StudioError
-from studio.runs.store import Candidate, Run, Store, split_reference
+from studio.runs.records import Candidate, Run, split_reference
+from studio.runs.store import Store
 
 if TYPE_CHECKING:
     import torch

@@ -7,7 +7,8 @@ import pytest
 from studio import chat
 from studio.errors import StudioError
 from studio.recipe import Recipe
-from studio.runs.store import Evaluation, Store
+from studio.runs.records import Evaluation
+from studio.runs.store import Store
 
 QUESTION = [{"role": "user", "content": "Tom has 12 apples. How many?"}]
 

@@ -12,7 +12,7 @@ import torch
 
 from studio.errors import StudioError
 from studio.evolve.generate import BrokenModel, Response, chat_prompt, generate
-from studio.runs.store import Evaluation, Outcome
+from studio.runs.records import Evaluation, Outcome
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -26,7 +26,8 @@ from studio.evolve.evaluate import evaluate
 from studio.evolve.optimizers import CMA, Optimizer, RandomSearch
 from studio.recipe import Recipe
 from studio.runs.lock import hold
-from studio.runs.store import FAILED, FINISHED, RUNNING, STOPPED, Candidate, Evaluation, Store
+from studio.runs.records import FAILED, FINISHED, RUNNING, STOPPED, Candidate, Evaluation
+from studio.runs.store import Store
 
 if TYPE_CHECKING:
     from studio.merge.live import LiveModel

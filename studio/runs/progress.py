@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from studio.recipe import Recipe
 from studio.runs.lock import is_held
-from studio.runs.store import FINISHED, QUEUED, RUNNING, Event, Run, Store
+from studio.runs.records import FINISHED, QUEUED, RUNNING, Event, Run
+from studio.runs.store import Store
 
 #: How many of the latest candidates the speeds are averaged over.
 _RECENT = 16

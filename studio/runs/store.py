@@ -13,7 +13,6 @@ to know what an optimizer, a model or a task is.
 """
 
 import json
-import re
 import secrets
 import shutil
 import sqlite3
@@ -23,7 +22,6 @@ import time
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,74 +29,8 @@ import numpy as np
 
 from studio.errors import StudioError
 from studio.runs.migrations import STEPS
+from studio.runs.records import QUEUED, Candidate, Evaluation, Event, Outcome, Run
 from studio.workspace import workspace
-
-QUEUED, RUNNING, STOPPED, FINISHED, FAILED = "queued", "running", "stopped", "finished", "failed"
-
-
-@dataclass(frozen=True)
-class Run:
-    """A row of the runs table; ``recipe`` is YAML, ``created`` seconds since the epoch."""
-
-    id: str
-    name: str
-    recipe: str
-    created: float
-    status: str
-    stop: bool
-    message: str
-    version: int
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Event:
-    """One entry of a run's log."""
-
-    seq: int
-    at: float
-    kind: str
-    payload: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A genome (float64 [d]) and its score on the search's examples (None while pending)."""
-
-    id: int
-    stage: str
-    generation: int
-    genome: np.ndarray
-    score: float | None
-    examples: int
-    tokens: int
-    seconds: float
-    broken: str
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a model answered to one example: ``score`` in [0, 1], the task's ``details``."""
-
-    example: str
-    score: float
-    response: str
-    details: dict[str, Any]
-    tokens: int
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """A model's score on one split of one task; ``subject`` is 'candidate:N' or 'model:NAME'."""
-
-    subject: str
-    task: str
-    split: str
-    score: float
-    tokens: int
-    seconds: float
-    broken: str
-    outcomes: tuple[Outcome, ...]
 
 
 class Store:
@@ -432,22 +364,6 @@ class Store:
             if event.kind == "winner" and stage in (None, event.payload["stage"]):
                 return self.candidate(run, event.payload["id"])
         return next(iter(self.ranked(run, stage)), None)
-
-
-#: 'RUN:12' or 'RUN:best', RUN being a run's id, its beginning, or 'last'.
-_REFERENCE = re.compile(r"([0-9a-z]{1,8}):(best|\d{1,9})", re.ASCII)
-
-
-def split_reference(name: str) -> tuple[str, str] | None:
-    """The run and the candidate that a name means, or None if it is not of that form.
-
-    >>> split_reference("last:best")
-    ('last', 'best')
-    >>> split_reference("bonsai-ja") is None
-    True
-    """
-    match = _REFERENCE.fullmatch(name)
-    return (match[1], match[2]) if match else None
 
 
 _TABLES = {"runs": "id", "events": "run", "candidates": "run", "evaluations": "run"}

@@ -14,7 +14,8 @@ import gradio as gr
 from studio import api
 from studio.errors import StudioError
 from studio.runs.lock import is_held
-from studio.runs.store import QUEUED, RUNNING, Run, Store
+from studio.runs.records import QUEUED, RUNNING, Run
+from studio.runs.store import Store
 from studio.ui import chat, evolve, results, take_home
 from studio.ui.pieces import empty
 from studio.ui.shared import esc, language_of, run_choices, store, toast

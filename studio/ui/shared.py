@@ -16,7 +16,8 @@ import gradio as gr
 
 from studio import api
 from studio.errors import StudioError
-from studio.runs.store import Run, Store
+from studio.runs.records import Run
+from studio.runs.store import Store
 from studio.ui import strings
 
 _ENGINE = threading.Lock()

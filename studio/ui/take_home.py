@@ -12,7 +12,7 @@ import gradio as gr
 from studio import api
 from studio.errors import StudioError
 from studio.runs import Candidate, Run
-from studio.runs.store import split_reference
+from studio.runs.records import split_reference
 from studio.ui import pieces
 from studio.ui.shared import engine, esc, language_of, percent, store, toast
 from studio.ui.strings import say, text

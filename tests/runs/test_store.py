@@ -14,7 +14,7 @@ from studio.errors import StudioError
 from studio.runs import Evaluation, Outcome, Store
 from studio.runs import migrations as schema
 from studio.runs import store as module
-from studio.runs.store import split_reference
+from studio.runs.records import split_reference
 
 
 @pytest.fixture
