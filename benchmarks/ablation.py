@@ -8,15 +8,14 @@ Prints a Markdown table and writes it to benchmarks/results/ablation.md.
 """
 
 import sys
-from pathlib import Path
+
+from publish import cells, publish
 
 from studio import api
 from studio.evolve.evaluate import evaluate
 from studio.merge.live import LiveModel
 from studio.recipe import Recipe
 from studio.runs import Store
-
-RESULT = Path(__file__).parent / "results" / "ablation.md"
 
 
 def main() -> None:
@@ -50,13 +49,8 @@ def main() -> None:
             f"without {left_out}" if left_out else "whole",
             "evolved",
         )  # fmt: skip
-        lines.append(
-            f"| {row['model']} | {100 * row['score']:.1f} % | "
-            f"{100 * row['low']:.1f} – {100 * row['high']:.1f} |"
-        )
-    text = "\n".join(lines) + "\n"
-    RESULT.write_text(text, encoding="utf-8")
-    print(text)
+        lines.append(f"| {row['model']} | {cells(row)}")
+    publish("ablation", lines)
 
 
 if __name__ == "__main__":

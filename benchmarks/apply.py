@@ -7,8 +7,6 @@ and write (base, sources, result), which is the floor. Writes benchmarks/results
 """
 
 import argparse
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -16,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from publish import machine, publish
 
 from studio.merge.live import LiveModel
 from studio.merge.methods import METHODS
 from studio.recipe import Recipe
 
-RESULT = Path(__file__).parent / "results" / "apply.md"
 RECIPE = Path(__file__).parent.parent / "recipes" / "jmath.yaml"
 
 
@@ -62,13 +60,10 @@ def main() -> None:
     lines.append(row("copy of base, three sources and result (half read, half written)", copied))
     lines += [
         "",
-        f"{weights / 1e6:.2f} M weights in fp32, three sources (slerp two), {platform.machine()}, "
-        f"{os.cpu_count()} cores, torch {torch.__version__}, {options.repeat} candidates each.",
+        f"{weights / 1e6:.2f} M weights in fp32, three sources (slerp two), {machine()}, "
+        f"{options.repeat} candidates each.",
     ]
-    text = "\n".join(lines) + "\n"
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(text, encoding="utf-8")
-    print(text)
+    publish("apply", lines)
 
 
 if __name__ == "__main__":

@@ -11,14 +11,13 @@ merge method. Prints a Markdown table and writes it to benchmarks/results/bonsai
 
 import argparse
 import itertools
-import os
 import platform
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
+from publish import cells, machine, publish
 
 from studio import api
 from studio.evolve.evaluate import evaluate
@@ -32,7 +31,6 @@ WEIGHTS = (0.0, 0.33, 0.67, 1.0)
 SCALES = tuple(step / 10 for step in range(1, 11))
 DENSITIES = (0.5,)
 TS = (0.1, 0.3, 0.5, 0.7, 0.9)
-RESULT = Path(__file__).parent / "results" / "bonsai_table.md"
 
 #: A description, a space, and its genomes to try.
 Trials = tuple[str, ParameterSpace, Iterable[np.ndarray]]
@@ -122,10 +120,7 @@ def describe(space: ParameterSpace, genome: np.ndarray) -> str:
 def table(rows: Iterable[dict]) -> list[str]:
     lines = ["| model | role | right | 95 % interval |", "|---|---|---|---|"]
     for row in rows:
-        lines.append(
-            f"| {row['model']} | {row['role']} | {100 * row['score']:.1f} % | "
-            f"{100 * row['low']:.1f} – {100 * row['high']:.1f} |"
-        )
+        lines.append(f"| {row['model']} | {row['role']} | {cells(row)}")
     return lines
 
 
@@ -165,13 +160,9 @@ def main() -> None:
         f"Task {rows[0]['task']}, {rows[0]['n']} test problems. Evolution: {recipe.space.method}, "
         f"{recipe.budget.candidates} candidates, seed {recipe.seed}; the whole run with its random "
         f"baseline and report took {record.seconds:.0f} s. Uniform grid: {tried} merges, "
-        f"{grid_seconds:.0f} s. {platform.machine()}, {os.cpu_count()} cores, torch "
-        f"{torch.__version__}, Python {platform.python_version()}.",
+        f"{grid_seconds:.0f} s. {machine()}, Python {platform.python_version()}.",
     ]
-    text = "\n".join(lines) + "\n"
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(text, encoding="utf-8")
-    print(text)
+    publish("bonsai_table", lines)
 
 
 if __name__ == "__main__":

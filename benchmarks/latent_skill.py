@@ -8,9 +8,9 @@ Prints a Markdown table and writes it to benchmarks/results/latent_skill.md.
 """
 
 import dataclasses
-from pathlib import Path
 
 import torch
+from publish import publish
 
 from studio.evolve.evaluate import evaluate
 from studio.merge.live import default_device
@@ -18,7 +18,6 @@ from studio.models import Checkpoint
 from studio.runs import Evaluation
 from studio.tasks import load_task
 
-RESULT = Path(__file__).parent / "results" / "latent_skill.md"
 MODELS = ("bonsai-base", "bonsai-ja", "bonsai-math", "bonsai-abel")
 ASK = {"jmath": "解いてください：", "emath": "Solve: "}
 
@@ -58,9 +57,7 @@ def main() -> None:
         f'"{ASK["jmath"]}" or "{ASK["emath"].strip()}" before the problem. torch '
         f"{torch.__version__}, {default_device()}.",
     ]
-    text = "\n".join(lines) + "\n"
-    RESULT.write_text(text, encoding="utf-8")
-    print(text)
+    publish("latent_skill", lines)
 
 
 if __name__ == "__main__":

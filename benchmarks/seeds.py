@@ -7,19 +7,15 @@ Markdown table and writes it to benchmarks/results/seeds.md.
 """
 
 import argparse
-import os
-import platform
 from pathlib import Path
 
 import numpy as np
-import torch
+from publish import cells, machine, publish
 
 from studio import api
 from studio.recipe import Recipe
 from studio.runs import Run, Store
 from studio.runs.records import FINISHED
-
-RESULT = Path(__file__).parent / "results" / "seeds.md"
 
 
 def finished(recipe: Recipe, store: Store) -> Run:
@@ -44,20 +40,15 @@ def main() -> None:
         record = finished(Recipe.from_dict(document | {"seed": seed}), store)
         row = next(r for r in api.report(record.id, store) if r["role"] == "evolved")
         scores.append(100 * row["score"])
-        lines.append(
-            f"| {seed} | {scores[-1]:.1f} % | {100 * row['low']:.1f} – {100 * row['high']:.1f} | "
-            f"{record.seconds:.0f} |"
-        )
+        lines.append(f"| {seed} | {cells(row)} {record.seconds:.0f} |")
     lines += [
         "",
         f"{row['task']}, {row['n']} test problems, {document['space']['method']}, "
         f"{document['budget']['candidates']} candidates, no random baseline. Mean "
         f"{np.mean(scores):.1f} %, standard deviation {np.std(scores, ddof=1):.1f}. "
-        f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}.",
+        f"{machine()}.",
     ]
-    text = "\n".join(lines) + "\n"
-    RESULT.write_text(text, encoding="utf-8")
-    print(text)
+    publish("seeds", lines)
 
 
 if __name__ == "__main__":
