@@ -3,7 +3,7 @@
     python assets/build/make.py [--threads N] [--out DIR]
 
 Finished stages are skipped and an interrupted one goes on from its last checkpoint, so the
-command can be given again after anything went wrong. Work files lie in assets/build/work.
+command can be given again after anything went wrong. Work files lie in assets/build/unfinished.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import train
 from train import Stage
 
 HERE = Path(__file__).resolve().parent
-WORK = HERE / "work"
+WORK = HERE / "unfinished"
 
 # base, then quiet, are bonsai-base; the other three go on from there
 STAGES = [
