@@ -93,7 +93,7 @@ def resume(run: str, store: Store | None = None, on_progress: OnProgress | None 
 def start(recipe: Recipe | str | Path, store: Store | None = None) -> str:
     """As :func:`evolve`, but by a worker process that outlives this one; returns the run's id."""
     store = store or Store()
-    logs = _logs(store)
+    logs = subfolder(store.folder, "logs")  # before a run is recorded that could not be started
     run = create(recipe, store)
     _spawn(run, store, logs)
     return run
@@ -111,7 +111,7 @@ def restart(run: str, store: Store | None = None) -> str:
         raise StudioError(f"Run {record.id} is finished; there is nothing left to resume.")
     if is_held(store, record.id):
         raise StudioError(f"Run {record.id} is being worked on already; watch it or stop it first.")
-    logs = _logs(store)
+    logs = subfolder(store.folder, "logs")
     store.set_status(record.id, QUEUED)
     _spawn(record.id, store, logs)
     return record.id
@@ -139,10 +139,6 @@ def delete(run: str, store: Store | None = None) -> None:
     if is_held(store, record.id):
         raise StudioError(f"Run {record.id} is being worked on; stop it before deleting it.")
     store.delete_run(record.id)
-
-
-def _logs(store: Store) -> Path:
-    return subfolder(Path(store.path).resolve().parent, "logs")
 
 
 def _spawn(run: str, store: Store, logs: Path) -> None:
@@ -269,9 +265,15 @@ def subject(
     found = split_reference(name)
     if found is None or Path(name).exists():
         return None
-    store = store or Store()
-    record = store.run(found[0])
-    candidate = store.pick(record.id, found[1])
+    return _rebuilt(*found, store or Store())
+
+
+def _rebuilt(
+    run: str, which: str | int | None, store: Store
+) -> tuple[Run, Candidate, "ParameterSpace"]:
+    """A run, a candidate of it (the best if none is named), and the space it is a genome of."""
+    record = store.run(run)
+    candidate = store.pick(record.id, "best" if which is None else which)
     return record, candidate, rebuild_space(store, record.id)
 
 
@@ -328,9 +330,7 @@ def evaluate(
 def card(run: str, candidate: int | None = None, store: Store | None = None) -> str:
     """The model card (Markdown with YAML front matter) that :func:`export` would write."""
     store = store or Store()
-    record = store.run(run)
-    chosen = store.pick(record.id, "best" if candidate is None else candidate)
-    return _card(record, chosen, rebuild_space(store, record.id), store)
+    return _card(*_rebuilt(run, candidate, store), store)
 
 
 def export(
@@ -348,9 +348,7 @@ def export(
     from studio.merge.export import export as write
 
     store = store or Store()
-    record = store.run(run)
-    chosen = store.pick(record.id, "best" if candidate is None else candidate)
-    space = rebuild_space(store, record.id)
+    record, chosen, space = _rebuilt(run, candidate, store)
     return write(
         space,
         chosen.genome,

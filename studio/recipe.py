@@ -198,12 +198,16 @@ class Recipe(_Section):
 
         return [Checkpoint.open(name) for name in [self.base, *self.sources] if name]
 
-    def build_space(self) -> "ParameterSpace":
-        """Open the models and lay out the genome; raises StudioError if they do not fit."""
+    def build_space(self, models: "list[Checkpoint] | None" = None) -> "ParameterSpace":
+        """Lay out the genome over the models of :meth:`open_models`, opened here if left out.
+
+        Raises:
+            StudioError: the models cannot be opened, or do not fit.
+        """
         from studio.merge.parameter_space import ParameterSpace
         from studio.models import check_compatible
 
-        models = self.open_models()
+        models = models or self.open_models()
         base, sources = (models[0], models[1:]) if self.base else (None, models)
         check_compatible(base, sources)
         return ParameterSpace(

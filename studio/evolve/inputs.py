@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from studio.tasks.base import Example
 
 
+# What is fingerprinted is recorded under the words that an error calls it by: rewording these would
+# leave runs recorded under the old words unchecked.
+
+
 def of_models(models: "Iterable[Checkpoint]") -> dict[str, str]:
     """A fingerprint per model."""
     return {f"the model {model.name}": model.fingerprint() for model in models}

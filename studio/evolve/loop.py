@@ -96,8 +96,8 @@ class _Loop:
         self.store, self.run_id, self.on_step = store, run, on_step
         self.terminated = terminated
         self.recipe = Recipe.from_yaml(store.run(run).recipe, "The recorded recipe")
-        self.space = self.recipe.build_space()
         self.models = self.recipe.open_models()
+        self.space = self.recipe.build_space(self.models)
         self.tasks = self.recipe.build_tasks()
         self.objective = self.tasks[0]
         dev = self.objective.examples("dev")
@@ -240,10 +240,11 @@ class _Loop:
             return
         ranked = self.store.ranked(self.run_id, stage)
         finalists = ranked[: self.recipe.search.finalists]
-        last = max(c.id for c in ranked)
-        favorite = [c for c in ranked if c.id == last and stage != "random" and c not in finalists]
+        last = max(ranked, key=lambda c: c.id)
+        if stage != "random" and last not in finalists:
+            finalists.append(last)  # the optimizer's favourite competes whatever it scored
         scores: dict[int, float] = {}
-        for candidate in [*finalists, *favorite]:
+        for candidate in finalists:
             if len(self.dev) == len(self.whole_dev):
                 scores[candidate.id] = candidate.score or 0.0
             else:

@@ -1,7 +1,5 @@
 """Who works on a run: a file lock, which the operating system lets go of when its holder dies."""
 
-from pathlib import Path
-
 from filelock import FileLock, Timeout
 
 from studio.errors import StudioError
@@ -10,7 +8,7 @@ from studio.workspace import subfolder
 
 
 def _file(store: Store, run: str) -> FileLock:
-    return FileLock(subfolder(Path(store.path).resolve().parent, "locks") / f"{run}.lock")
+    return FileLock(subfolder(store.folder, "locks") / f"{run}.lock")
 
 
 def hold(store: Store, run: str) -> FileLock:

@@ -89,7 +89,7 @@ def _eta(store: Store, record: Run, events: list[Event], pace: float) -> float |
     if record.status == FINISHED:
         return 0.0
     work = next((e.payload["answers"] for e in events if e.kind == "inputs"), None)
-    return None if work is None else max(0, work - store.work_done(record.id)) * pace
+    return None if work is None else max(0, work - store.answers(record.id)) * pace
 
 
 def _state(store: Store, record: Run, events: list[Event]) -> str:

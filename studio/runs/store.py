@@ -13,6 +13,7 @@ to know what an optimizer, a model or a task is.
 """
 
 import json
+import re
 import secrets
 import shutil
 import sqlite3
@@ -58,7 +59,7 @@ class Store:
             self._db.execute("PRAGMA foreign_keys=ON")
             self._migrate()
         except sqlite3.Error as error:
-            if _disk_is_full(self.path):
+            if _disk_is_full(self.folder):
                 raise StudioError(
                     f"The disk of the run store {self.path} is full; free some space, what was "
                     "recorded is safe."
@@ -117,6 +118,11 @@ class Store:
             f"The run store {self.path} cannot be read ({error}); restore it from a copy, or move "
             "it away to begin a new one."
         )
+
+    @property
+    def folder(self) -> Path:
+        """Where the file lies, and with it the locks and logs of its runs."""
+        return Path(self.path).resolve().parent
 
     def close(self) -> None:
         """Close the connection; the store is not usable after."""
@@ -312,7 +318,7 @@ class Store:
         )
         return [_evaluation(row) for row in rows]
 
-    def work_done(self, run: str) -> int:
+    def answers(self, run: str) -> int:
         """How many answers are recorded, over all models, tasks and splits."""
         rows = self._rows("SELECT total(examples) AS n FROM evaluations WHERE run = ?", run)
         return int(rows[0]["n"])
@@ -345,9 +351,13 @@ class Store:
         """The candidate of a number, or the one the run reports for 'best'.
 
         Raises:
-            StudioError: there is none.
+            StudioError: ``which`` is neither, or there is no such candidate.
         """
         if which != "best":
+            if not re.fullmatch(r"[0-9]{1,9}", str(which)):
+                raise StudioError(
+                    f"{str(which)[:40]!r} is no candidate; choose 'best' or a candidate's number."
+                )
             return self.candidate(run, int(which))
         best = self.best(run)
         if best is None:
@@ -369,10 +379,10 @@ class Store:
 _TABLES = {"runs": "id", "events": "run", "candidates": "run", "evaluations": "run"}
 
 
-def _disk_is_full(path: str) -> bool:
+def _disk_is_full(folder: Path) -> bool:
     """SQLite calls a disk without one free page an I/O error."""
     try:
-        return shutil.disk_usage(Path(path).resolve().parent).free < 1 << 16
+        return shutil.disk_usage(folder).free < 1 << 16
     except OSError:
         return False
 

@@ -178,7 +178,7 @@ def _look(
     yield {groups["heat"][0]: results.draw_heat(record, language)}
 
 
-def _silence(record: Run, base: Store) -> Any:
+def _silence(record: Run, base: Store) -> str | bool:
     """What becomes of a run although nobody writes it down.
 
     A worker that was killed leaves only its lock, and one that never came not even that: its run

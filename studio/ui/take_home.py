@@ -12,7 +12,6 @@ import gradio as gr
 from studio import api
 from studio.errors import StudioError
 from studio.runs import Candidate, Run
-from studio.runs.records import split_reference
 from studio.ui import pieces
 from studio.ui.shared import engine, esc, language_of, percent, store, toast
 from studio.ui.strings import say, text
@@ -140,8 +139,6 @@ def preview(run: str | None, candidate: Any, opened: bool) -> Any:
 def _chosen(run: str, candidate: Any) -> Candidate:
     """The candidate that the menu names, or that somebody typed there."""
     given = str(candidate or "best").strip().removeprefix("#")
-    if split_reference(f"last:{given}") is None:
-        raise StudioError(f"{given[:40]!r} is no candidate; choose 'best' or a candidate's number.")
     return store().pick(run, given)
 
 
