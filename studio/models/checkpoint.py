@@ -26,7 +26,12 @@ from studio.models.sources import resolve
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import (
+        GenerationConfig,
+        PretrainedConfig,
+        PreTrainedModel,
+        PreTrainedTokenizerBase,
+    )
 
 HEAD = "lm_head.weight"
 
@@ -186,6 +191,24 @@ class Checkpoint:
                 "put the model's tokenizer files (tokenizer.json, tokenizer_config.json) beside "
                 "its weights."
             ) from error
+
+    def generation_config(self) -> "GenerationConfig":
+        """The folder's generation config, or the one that the configuration implies.
+
+        Raises:
+            StudioError: there is one, and it cannot be read.
+        """
+        from transformers import GenerationConfig
+
+        if (self.path / "generation_config.json").is_file():
+            try:
+                return GenerationConfig.from_pretrained(self.path)
+            except (OSError, ValueError) as error:
+                raise StudioError(
+                    f"The generation_config.json of {self.name} cannot be read; delete or repair "
+                    "it."
+                ) from error
+        return GenerationConfig.from_model_config(self.config)
 
     def load(
         self, dtype: "torch.dtype | None" = None, device: "torch.device | str" = "cpu"

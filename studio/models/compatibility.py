@@ -4,7 +4,8 @@ It compares opened checkpoints: form, the settings that one configuration can ho
 vocabularies. It reads no weights and knows nothing about merge methods.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import zip_longest
 
 from studio.errors import StudioError
@@ -64,33 +65,125 @@ def check_compatible(base: Checkpoint | None, sources: Sequence[Checkpoint]) -> 
             )
 
 
+#: Architectures whose layers can stand in any order: their blocks read through a norm and add what
+#: they found to the residual stream, so that scales fold into the weights (DESIGN.md).
+PATH_ARCHITECTURES = (
+    "LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM",
+    "GemmaForCausalLM", "Gemma2ForCausalLM", "Gemma3ForCausalLM",
+)  # fmt: skip
+#: Settings of what surrounds the layers, which is the main model's alone, or of single layers.
+_NOT_A_LAYERS = {
+    "layer_types", "final_logit_softcapping", "embedding_multiplier", "logits_scaling",
+    "logit_scale",
+}  # fmt: skip
+
+
+def check_path(sources: Sequence[Checkpoint]) -> None:
+    """Check that layers of all sources can stand on one path; the first is the main model.
+
+    Numbers of layers, vocabularies and dtypes may differ; what one configuration can hold only once
+    may not.
+
+    Raises:
+        StudioError: no sources, one listed twice, an architecture whose layers cannot be
+            rearranged, or the first difference found: architecture, hidden size, a setting of
+            `SETTINGS`, a kind of attention the main model has no layer of, or a tensor's shape.
+    """
+    if not sources:
+        raise StudioError("A path needs at least one source; name the models that lend layers.")
+    main = sources[0]
+    for source in sources:
+        if source.architecture not in PATH_ARCHITECTURES:
+            raise StudioError(
+                f"The layers of {source.name} cannot be rearranged: a {source.architecture} is not "
+                f"built of plain pre-norm blocks; pick models of one of {_list_of_path_models()}."
+            )
+        if source.layers < 2:
+            raise StudioError(
+                f"{source.name} has a single layer, and a path keeps the first and the last layer "
+                "of its main model; pick a deeper model."
+            )
+    folders = [source.path.resolve() for source in sources]
+    for index, folder in enumerate(folders):
+        if folder in folders[:index]:
+            raise StudioError(
+                f"The source {sources[index].name} is listed twice; list each source once, its "
+                "layers can be repeated anyway."
+            )
+    for other in sources[1:]:
+        for difference in _path_differences(main, other):
+            raise StudioError(
+                f"Layers of {main.name} and {other.name} cannot stand on one path: {difference}; "
+                "pick models that share one architecture and its settings."
+            )
+
+
+def _list_of_path_models() -> str:
+    return ", ".join(name.removesuffix("ForCausalLM") for name in PATH_ARCHITECTURES)
+
+
+def _path_differences(a: Checkpoint, b: Checkpoint) -> Iterator[str]:
+    """What keeps a layer of the second from standing among those of the first, lazily."""
+    if a.architecture != b.architecture:
+        yield f"the first is a {a.architecture}, the second a {b.architecture}"
+    yield from _different_settings(a, b, [key for key in SETTINGS if key not in _NOT_A_LAYERS])
+    kinds = [set(getattr(model.config, "layer_types", None) or ()) for model in (a, b)]
+    if more := kinds[1] - kinds[0]:
+        yield f"only the second has layers of {min(more)}, which the first cannot prepare"
+    shapes = [
+        {
+            name.partition(".0.")[2]: model.shape(name)
+            for name in model.names()
+            if name.startswith("model.layers.0.")
+        }
+        for model in (a, b)
+    ]
+    yield from _different_shapes(*shapes)
+
+
 def _differences(a: Checkpoint, b: Checkpoint) -> Iterator[str]:
     """What differs, most telling first; lazily, since only the first is said."""
     if a.architecture != b.architecture:
         yield f"the first is a {a.architecture}, the second a {b.architecture}"
     if a.layers != b.layers:
         yield f"the first has {a.layers} layers, the second {b.layers}"
+    yield from _different_settings(a, b, SETTINGS)
+    # a tied head is not listed among the names, and has a shape all the same
+    names = dict.fromkeys([*a.names(), *b.names()])
+    yield from _different_shapes(*(_shapes(model, names) for model in (a, b)))
+
+
+def _different_settings(a: Checkpoint, b: Checkpoint, keys: Iterable[str]) -> Iterator[str]:
     if a.config.hidden_size != b.config.hidden_size:
         yield (
             f"the first has hidden size {a.config.hidden_size}, the second {b.config.hidden_size}"
         )
-    for key, words in SETTINGS.items():
+    for key in keys:
         one, two = getattr(a.config, key, None), getattr(b.config, key, None)
         if one != two:
             yield (
-                f"{words} ({key}) differs, {_said(one, two)} in the first, {_said(two, one)} in "
-                "the second"
+                f"{SETTINGS[key]} ({key}) differs, {_said(one, two)} in the first, "
+                f"{_said(two, one)} in the second"
             )
-    names = dict.fromkeys([*a.names(), *b.names()])
+
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def _shapes(model: Checkpoint, names: Iterable[str]) -> Shapes:
+    shapes = {}
     for name in names:
-        shapes = []
-        for checkpoint in (a, b):
-            try:
-                shapes.append(checkpoint.shape(name))
-            except KeyError:
-                yield f"only one of them has the tensor {name}"
-        if shapes[0] != shapes[1]:
-            one, two = (" × ".join(map(str, shape)) for shape in shapes)
+        with suppress(KeyError):
+            shapes[name] = model.shape(name)
+    return shapes
+
+
+def _different_shapes(a: Shapes, b: Shapes) -> Iterator[str]:
+    for name in dict.fromkeys([*a, *b]):
+        if name not in a or name not in b:
+            yield f"only one of them has the tensor {name}"
+        elif a[name] != b[name]:
+            one, two = (" × ".join(map(str, shapes[name])) for shapes in (a, b))
             yield f"{name} is {one} in the first, {two} in the second"
 
 
