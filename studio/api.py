@@ -349,13 +349,14 @@ def export(
 
     store = store or Store()
     record, chosen, space = _rebuilt(run, candidate, store)
+    precision = Recipe.from_yaml(record.recipe).precision
+    merged = space.checkpoint(chosen.genome, precision, f"{record.id}:{chosen.id}")
     return write(
-        space,
-        chosen.genome,
+        merged,
         Path(out),
         card=_card(record, chosen, space, store),
         recipe_yaml=record.recipe,
-        precision=Recipe.from_yaml(record.recipe).precision,
+        extra=merged.documents(),
     )
 
 
@@ -430,14 +431,8 @@ def merge(
     title = recipe.name
     text = recipe.to_yaml()
     card = model_card(title=title, recipe=text, space=space, genome=genome)
-    return write(
-        space,
-        genome,
-        Path(out),
-        card=card,
-        recipe_yaml=text,
-        precision=recipe.precision,
-    )
+    merged = space.checkpoint(genome, recipe.precision, title)
+    return write(merged, Path(out), card=card, recipe_yaml=text, extra=merged.documents())
 
 
 def exports() -> Path:

@@ -80,7 +80,7 @@ class LiveModel:
         self.model: PreTrainedModel = space.template.load(dtype, self.device)
         voice = speaker(space)
         self.tokenizer: PreTrainedTokenizerBase = voice.tokenizer()
-        self.model.generation_config = generation_config(voice)
+        self.model.generation_config = voice.generation_config()
         parameters = dict(self.model.named_parameters())
         if missing := set(parameters) ^ set(space.tensors):
             raise StudioError(
@@ -114,18 +114,3 @@ class LiveModel:
     def state_dict(self) -> dict[str, torch.Tensor]:
         """The resident parameters by canonical name, a tied head once; not copies."""
         return {name: parameter.detach() for name, (_, parameter) in self._tensors.items()}
-
-
-def generation_config(checkpoint: "Checkpoint"):
-    """The checkpoint's generation config, or the one its config implies."""
-    from transformers import GenerationConfig
-
-    if (checkpoint.path / "generation_config.json").is_file():
-        try:
-            return GenerationConfig.from_pretrained(checkpoint.path)
-        except (OSError, ValueError) as error:
-            raise StudioError(
-                f"The generation_config.json of {checkpoint.name} cannot be read; delete or repair "
-                "it."
-            ) from error
-    return GenerationConfig.from_model_config(checkpoint.config)

@@ -6,9 +6,11 @@ embedding, every block of transformer layers and the output head have genes of t
 source: a weight and, where the method trims or drops, a density.
 """
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -17,6 +19,7 @@ from studio.errors import StudioError
 from studio.merge.methods import METHODS
 
 if TYPE_CHECKING:
+    from studio.merge.virtual import Merged
     from studio.models.checkpoint import Checkpoint
 
 #: Where a tensor's layer number stands in its canonical name: ``model.layers.3.mlp.…``.
@@ -334,6 +337,37 @@ class ParameterSpace:
                 row = {"source": source.name, "weight": setting.weights[index], "density": density}
                 rows.append(place | row | {"t": None})
         return rows
+
+    # ── what a genome becomes ────────────────────────────────────────────────────────────────────
+
+    def checkpoint(self, genome: np.ndarray, precision: str, name: str) -> "Merged":
+        """The ordinary checkpoint that a genome stands for, its tensors merged on demand.
+
+        Raises:
+            StudioError: as `check`, or the precision is neither "fp32" nor "bf16".
+        """
+        from studio.merge.virtual import Merged
+
+        return Merged(self, genome, precision=precision, name=name)
+
+
+def exact(space: ParameterSpace, genome: np.ndarray) -> str:
+    """The genome as JSON, a gene a line, in the recipe's order; floats as they are, to the bit.
+
+    A source is called by the last part of its name: where folders lie here is nobody else's
+    business. Raises as `ParameterSpace.check`.
+    """
+    rows = [
+        {
+            "group": gene.group,
+            "filter": gene.filter,
+            "source": gene.source and Path(gene.source).name,
+            "gene": gene.kind,
+            "value": value,
+        }
+        for gene, value in zip(space.genes, space.check(genome).tolist(), strict=True)
+    ]
+    return "[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n"
 
 
 def layer_of(name: str) -> int | None:

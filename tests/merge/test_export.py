@@ -11,12 +11,17 @@ import yaml
 from safetensors import SafetensorError
 
 from studio.errors import StudioError
-from studio.merge.export import export
+from studio.merge.export import export as write
 from studio.merge.live import LiveModel
 from studio.merge.methods import METHODS
 
 TEXT = {"card": "---\nlicense: mit\n---\n# card\n", "recipe_yaml": "name: test\n"}
 TOKENS = torch.tensor([[1, 40, 41, 42, 43, 44, 45, 46]])
+
+
+def export(space, genome, out, precision="fp32", **options):
+    merged = space.checkpoint(genome, precision, "merged")
+    return write(merged, out, extra=merged.documents(), **TEXT, **options)
 
 
 def loaded(folder):
@@ -39,7 +44,7 @@ def test_loading_the_export_gives_the_live_models_logits(
     space = make_space(sources=sources, method=method, filters=["mlp"])
     live = LiveModel(space, device="cpu")
     live.apply(random_genome(space))
-    model = loaded(export(space, random_genome(space), tmp_path / "out", **TEXT))
+    model = loaded(export(space, random_genome(space), tmp_path / "out"))
     assert model.dtype == torch.float32
     with torch.no_grad():
         assert torch.equal(model(TOKENS).logits, live.model(TOKENS).logits)
@@ -50,7 +55,7 @@ def test_tied_and_mixed_families(make_space, random_genome, tmp_path, family):
     space = make_space(**family)
     live = LiveModel(space, device="cpu")
     live.apply(random_genome(space))
-    model = loaded(export(space, random_genome(space), tmp_path / "out", **TEXT))
+    model = loaded(export(space, random_genome(space), tmp_path / "out"))
     assert model.config.tie_word_embeddings == space.tied == ("mixed" not in family)
     with torch.no_grad():
         assert torch.equal(model(TOKENS).logits, live.model(TOKENS).logits)
@@ -60,7 +65,7 @@ def test_bf16_from_bf16_sources(make_space, random_genome, tmp_path):
     space = make_space(dtype="bfloat16")
     live = LiveModel(space, precision="bf16", device="cpu")
     live.apply(random_genome(space))
-    out = export(space, random_genome(space), tmp_path / "out", precision="bf16", **TEXT)
+    out = export(space, random_genome(space), tmp_path / "out", precision="bf16")
     model = loaded(out)
     assert model.dtype == torch.bfloat16
     parameters = dict(model.named_parameters())
@@ -75,7 +80,7 @@ def test_the_folder_is_complete_and_generates_the_same(make_space, random_genome
     space = make_space()
     live = LiveModel(space, device="cpu")
     live.apply(random_genome(space))
-    out = export(space, random_genome(space), tmp_path / "new" / "out", **TEXT)
+    out = export(space, random_genome(space), tmp_path / "new" / "out")
     assert {path.name for path in out.iterdir()} == {
         "README.md", "recipe.yaml", "genome.json", "mergekit.yaml", "config.json",
         "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
@@ -98,7 +103,7 @@ def test_the_folder_is_complete_and_generates_the_same(make_space, random_genome
 
 def test_nothing_of_this_machine_is_exported(make_space, random_genome, tmp_path):
     space = make_space()
-    out = export(space, random_genome(space), tmp_path / "out", **TEXT)
+    out = export(space, random_genome(space), tmp_path / "out")
     for path in out.glob("*.json"):
         assert str(space.sources[0].path.parent) not in path.read_text(), path.name
     settings = json.loads((out / "tokenizer_config.json").read_text())
@@ -107,8 +112,8 @@ def test_nothing_of_this_machine_is_exported(make_space, random_genome, tmp_path
 
 def test_large_models_are_sharded(make_space, random_genome, tmp_path):
     space = make_space()
-    whole = loaded(export(space, random_genome(space), tmp_path / "whole", **TEXT))
-    out = export(space, random_genome(space), tmp_path / "out", max_shard_size=200_000, **TEXT)
+    whole = loaded(export(space, random_genome(space), tmp_path / "whole"))
+    out = export(space, random_genome(space), tmp_path / "out", max_shard_size=200_000)
     shards = sorted(path.name for path in out.glob("*.safetensors"))
     assert len(shards) > 2 and "model.safetensors" not in shards
     index = json.loads((out / "model.safetensors.index.json").read_text())
@@ -123,7 +128,7 @@ def test_an_export_can_be_a_source_again(make_space, random_genome, tmp_path):
     from studio.models import Checkpoint, check_compatible
 
     space = make_space()
-    out = export(space, random_genome(space), tmp_path / "out", **TEXT)
+    out = export(space, random_genome(space), tmp_path / "out")
     sources = [Checkpoint.open(out), space.sources[0]]
     check_compatible(space.base, sources)
     again = ParameterSpace(space.base, sources)
@@ -134,7 +139,7 @@ def test_an_export_can_be_a_source_again(make_space, random_genome, tmp_path):
 def test_an_empty_folder_may_be_filled(make_space, tmp_path):
     space = make_space()
     (tmp_path / "out").mkdir()
-    assert (export(space, space.initial, tmp_path / "out", **TEXT) / "config.json").is_file()
+    assert (export(space, space.initial, tmp_path / "out") / "config.json").is_file()
 
 
 def no_space(*arguments, **options):
@@ -164,7 +169,7 @@ def interrupted(*arguments, **options):
         ("pathlib.Path.write_text", no_space, StudioError, "disk is full"),
         ("pathlib.Path.mkdir", forbidden, StudioError, "may not write"),
         ("os.replace", forbidden, StudioError, "may not write"),
-        ("studio.merge.live.speaker", no_space, StudioError, "disk is full"),
+        ("studio.merge.virtual.speaker", no_space, StudioError, "disk is full"),
     ],
 )
 def test_a_failure_leaves_nothing_behind(
@@ -174,16 +179,16 @@ def test_a_failure_leaves_nothing_behind(
     with monkeypatch.context() as patch:
         patch.setattr(where, failure)
         with pytest.raises(error, match=message):
-            export(space, space.initial, tmp_path / "out", **TEXT)
+            export(space, space.initial, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
-    assert export(space, space.initial, tmp_path / "out", **TEXT).is_dir()
+    assert export(space, space.initial, tmp_path / "out").is_dir()
 
 
 def test_a_full_disk_is_noticed_before_writing(make_space, tmp_path, monkeypatch):
     usage = type(shutil.disk_usage(tmp_path))(10**9, 10**9 - 1000, 1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with pytest.raises(StudioError, match="GB free, and the export needs"):
-        export(make_space(), make_space().initial, tmp_path / "out", **TEXT)
+        export(make_space(), make_space().initial, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -198,7 +203,7 @@ def test_existing_targets_are_never_touched(make_space, tmp_path):
         (tmp_path / "file" / "inside", "is not a folder"),
     ):
         with pytest.raises(StudioError, match=message):
-            export(space, space.initial, target, **TEXT)
+            export(space, space.initial, target)
     assert (tmp_path / "full" / "precious.txt").read_text() == "mine"
     assert (tmp_path / "file").read_text() == "mine too"
     assert leftovers(tmp_path) == []
@@ -207,13 +212,13 @@ def test_existing_targets_are_never_touched(make_space, tmp_path):
 def test_a_wrong_genome_writes_nothing(make_space, tmp_path):
     space = make_space()
     with pytest.raises(StudioError, match="must lie between"):
-        export(space, np.full(len(space.genes), np.nan), tmp_path / "out", **TEXT)
+        export(space, np.full(len(space.genes), np.nan), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_mergekit_yaml_is_plain_yaml(make_space, tmp_path):
     space = make_space()
-    out = export(space, space.initial, tmp_path / "out", **TEXT)
+    out = export(space, space.initial, tmp_path / "out")
     text = (out / "mergekit.yaml").read_text()
     document = yaml.safe_load(text)
     assert document["merge_method"] == "dare_ties" and document["dtype"] == "float32"

@@ -8,9 +8,8 @@ import yaml
 
 from studio.errors import StudioError
 from studio.merge import masks
-from studio.merge.export import mergekit_yaml
 from studio.merge.live import LiveModel
-from studio.merge.mergekit_config import mergekit_obstacle
+from studio.merge.mergekit_config import mergekit_obstacle, mergekit_yaml
 
 PLAIN = ("linear", "task_arithmetic", "slerp")
 
