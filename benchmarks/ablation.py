@@ -13,6 +13,7 @@ from publish import cells, publish
 
 from studio import api
 from studio.evolve.evaluate import evaluate
+from studio.evolve.spaces import first_space
 from studio.merge.live import LiveModel
 from studio.recipe import Recipe
 from studio.runs import Store
@@ -29,7 +30,7 @@ def main() -> None:
     task = recipe.build_tasks()[0]
     dev = task.examples("dev")
     best = store.best(record.id)
-    live = LiveModel(recipe.build_space(), precision=recipe.precision)
+    live = LiveModel(first_space(recipe), precision=recipe.precision)
     lines = [
         f"| candidate #{best.id} of run {record.id} | {task.name}, {len(dev)} dev problems | "
         "95 % interval |",

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from publish import machine, publish
 
+from studio.evolve.spaces import first_space
 from studio.merge.live import LiveModel
 from studio.merge.methods import METHODS
 from studio.recipe import Recipe
@@ -48,7 +49,7 @@ def main() -> None:
     for method in METHODS:
         document["space"]["method"] = method
         sources = document["sources"][: METHODS[method].sources]
-        space = Recipe.from_dict({**document, "sources": sources}).build_space()
+        space = first_space(Recipe.from_dict({**document, "sources": sources}))
         live = LiveModel(space)
         times = timed(lambda s=space, m=live: m.apply(random.uniform(s.lower, s.upper)),
                       options.repeat)  # fmt: skip

@@ -21,6 +21,7 @@ from publish import cells, machine, publish
 
 from studio import api
 from studio.evolve.evaluate import evaluate
+from studio.evolve.spaces import first_space
 from studio.merge.live import LiveModel
 from studio.merge.parameter_space import ParameterSpace
 from studio.recipe import Recipe
@@ -60,7 +61,7 @@ def uniform_space(recipe: Recipe, method: str, sources: Sequence[str]) -> Parame
     document["space"] |= {
         "method": method, "layer_granularity": "all", "filters": [], "negative_weights": False,
     }  # fmt: skip
-    return Recipe.from_dict(document).build_space()
+    return first_space(Recipe.from_dict(document))
 
 
 def grid(space: ParameterSpace, levels: Sequence[float]) -> Iterator[np.ndarray]:

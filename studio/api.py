@@ -14,19 +14,17 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from studio.errors import StudioError
-from studio.evolve.inputs import rebuild_space
+from studio.evolve.spaces import check, first_space, rebuild_space
+from studio.merge.space import Space
 from studio.recipe import Recipe
 from studio.runs import Candidate, Evaluation, Progress, Run, Store
 from studio.runs import progress as reading
 from studio.runs.lock import is_held
 from studio.runs.records import FINISHED, QUEUED, STOPPED, split_reference
 from studio.workspace import ASSETS, subfolder, workspace
-
-if TYPE_CHECKING:
-    from studio.merge.parameter_space import ParameterSpace
 
 __all__ = [
     "card", "curve", "delete", "evaluate", "evolve", "export", "merge", "models", "open_store",
@@ -58,13 +56,15 @@ def models() -> list[dict[str, Any]]:
 
 def create(recipe: Recipe | str | Path, store: Store | None = None) -> str:
     """Record a queued run of a recipe whose models and tasks were checked; returns its id."""
-    recipe = _anchored(_recipe(recipe))
-    recipe.build_space()
-    tasks = recipe.build_tasks()
-    tasks[0].examples("dev")
-    for task in tasks:
+    store = store or Store()
+    recipe = _anchored(_recipe(recipe), store)
+    check(recipe, store)
+    searched = sum(item.task is not None for item in recipe.objectives)
+    for number, task in enumerate(recipe.build_tasks()):
+        if number < searched:
+            task.examples("dev")
         task.examples("test")
-    return (store or Store()).create_run(recipe.name, recipe.to_yaml())
+    return store.create_run(recipe.name, recipe.to_yaml())
 
 
 def evolve(
@@ -220,7 +220,7 @@ def strip(
     """
     store = store or Store()
     record = store.run(run)
-    task = task or Recipe.from_yaml(record.recipe).build_tasks()[0].name
+    task = task or Recipe.from_yaml(record.recipe).task_names()[0]
     found = [e for e in store.evaluations(record.id, split) if e.task == task]
     if split == "dev" and (best := store.best(record.id)):
         evaluation = store.evaluation(record.id, f"candidate:{best.id}", task, split)
@@ -245,18 +245,20 @@ def _label(subject: str, run: str, store: Store) -> tuple[str, str]:
     if kind == "model":
         base = Recipe.from_yaml(store.run(run).recipe).base
         return name, "base" if name == base else "source"
-    recipe = Recipe.from_yaml(store.run(run).recipe)
-    own = store.candidate(run, int(name)).stage == recipe.stages()[0]
-    role = "evolved" if own else "random"
-    return f"{'best of random search' if role == 'random' else 'evolved'} (#{name})", role
+    found = store.candidate(run, int(name)).stage
+    stages = Recipe.from_yaml(store.run(run).recipe).stages()
+    stage = next(stage for stage in stages if stage.name == found)
+    if stage.baseline:
+        return f"best of random search (#{name})", "random"
+    if stage.final:
+        return f"evolved (#{name})", "evolved"
+    return f"evolved, {stage.name} (#{name})", "stage"
 
 
 # ── models of a run ───────────────────────────────────────────────────────────────────────────
 
 
-def subject(
-    name: str, store: Store | None = None
-) -> tuple[Run, Candidate, "ParameterSpace"] | None:
+def subject(name: str, store: Store | None = None) -> tuple[Run, Candidate, Space] | None:
     """What 'RUN:best' or 'RUN:12' means; None if the name is no candidate's.
 
     Raises:
@@ -268,13 +270,11 @@ def subject(
     return _rebuilt(*found, store or Store())
 
 
-def _rebuilt(
-    run: str, which: str | int | None, store: Store
-) -> tuple[Run, Candidate, "ParameterSpace"]:
+def _rebuilt(run: str, which: str | int | None, store: Store) -> tuple[Run, Candidate, Space]:
     """A run, a candidate of it (the best if none is named), and the space it is a genome of."""
     record = store.run(run)
     candidate = store.pick(record.id, "best" if which is None else which)
-    return record, candidate, rebuild_space(store, record.id)
+    return record, candidate, rebuild_space(store, record.id, candidate.stage)
 
 
 def evaluate(
@@ -298,7 +298,7 @@ def evaluate(
     """
     from studio.evolve import evaluate as evaluation
     from studio.merge.ingredients import dtype_of
-    from studio.merge.live import LiveModel, default_device
+    from studio.merge.live import default_device
     from studio.models import Checkpoint
     from studio.tasks import load_task
 
@@ -309,7 +309,7 @@ def evaluate(
         record, candidate, space = found
         recipe = Recipe.from_yaml(record.recipe)
         batch_size = batch_size or recipe.batch_size
-        live = LiveModel(space, precision=precision or recipe.precision)
+        live = space.live(precision or recipe.precision)
         live.apply(candidate.genome)
         speaker, tokenizer = live.model, live.tokenizer
     else:
@@ -360,7 +360,7 @@ def export(
     )
 
 
-def _card(record: Run, candidate: Candidate, space: "ParameterSpace", store: Store) -> str:
+def _card(record: Run, candidate: Candidate, space: Space, store: Store) -> str:
     from studio.merge.card import model_card
 
     return model_card(
@@ -387,7 +387,7 @@ def _card_scores(run: str, number: int, store: Store) -> list[dict[str, Any]]:
     rows = report(run, store)
     if any(row["subject"] == f"candidate:{number}" for row in rows):
         return [{**row, "split": "test"} for row in rows]
-    task = Recipe.from_yaml(store.run(run).recipe).build_tasks()[0].name
+    task = Recipe.from_yaml(store.run(run).recipe).task_names()[0]
     evaluation = store.evaluation(run, f"candidate:{number}", task, "dev")
     if evaluation is None:
         return []
@@ -412,7 +412,11 @@ def merge(
     from studio.merge.export import export as write
 
     recipe = _recipe(recipe)
-    space = recipe.build_space()
+    if recipe.stages()[0].space.type != "parameter":
+        raise StudioError(
+            "A path is not merged by weights; evolve the recipe, or give it a parameter space."
+        )
+    space = first_space(recipe)
     genome = space.initial.copy()
     weights = dict(weights or {})
     if unknown := set(weights) - set(recipe.sources):
@@ -423,7 +427,7 @@ def merge(
     kinds = {gene.kind for gene in space.genes}
     for name, given in (("weight", weights), ("density", density), ("t", t)):
         if given and name not in kinds:
-            raise StudioError(f"The method {recipe.space.method} has no {name}; leave it out.")
+            raise StudioError(f"The method {space.method.name} has no {name}; leave it out.")
     for index, gene in enumerate(space.genes):
         value = {"weight": weights.get(gene.source or ""), "density": density, "t": t}[gene.kind]
         if value is not None:
@@ -444,15 +448,24 @@ def _recipe(recipe: Recipe | str | Path) -> Recipe:
     return recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
 
 
-def _anchored(recipe: Recipe) -> Recipe:
-    """The recipe with local folders and files as absolute paths: a run may be resumed elsewhere."""
+def _anchored(recipe: Recipe, store: Store) -> Recipe:
+    """The recipe with local folders and files as absolute paths, and candidates by number.
+
+    A run may be resumed elsewhere, and the best of another run may be another one by then.
+    """
 
     def anchor(name: str) -> str:
         path = Path(name).expanduser()
+        if not path.exists() and (reference := split_reference(name)):
+            run = store.run(reference[0]).id
+            return f"{run}:{store.pick(run, reference[1]).id}"
         return str(path.resolve()) if path.exists() and name not in _bundled() else name
 
     document = recipe.model_dump(mode="json")
     document["sources"] = [anchor(name) for name in recipe.sources]
+    for place in (document["space"], document["space"].get("data_flow", {})):
+        if place.get("sources"):
+            place["sources"] = [anchor(name) for name in place["sources"]]
     document["base"] = anchor(recipe.base) if recipe.base else None
     for objective in [*document["objectives"], *document["report"]]:
         if isinstance(path := objective["options"].get("path"), str):

@@ -163,19 +163,15 @@ def _load_source(name: str) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]"
 def _load_candidate(
     store: Store, run: Run, candidate: Candidate
 ) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
-    from studio.evolve.inputs import rebuild_space
-    from studio.merge.live import LiveModel
+    from studio.evolve.spaces import rebuild_space
     from studio.recipe import Recipe
 
-    recipe = Recipe.from_yaml(run.recipe, f"The recipe of run {run.id}")
-    space = rebuild_space(store, run.id)
-    entry = 4 if recipe.precision == "fp32" else 2
-    # The model and the base once each; per source a task vector and 4 bytes of mask (LiveModel).
-    each = 2 * entry + len(space.sources) * (entry + 4)
-    _POOL.make_room(each * space.template.parameters)
-    live = LiveModel(space, precision=recipe.precision)
+    precision = Recipe.from_yaml(run.recipe, f"The recipe of run {run.id}").precision
+    space = rebuild_space(store, run.id, candidate.stage)
+    _POOL.make_room(space.memory(precision))
+    live = space.live(precision)
     live.apply(candidate.genome)
-    # Only the merged model stays: the task vectors it was made from go with `live`.
+    # Only the model stays: task vectors, or layers that are not on the path, go with `live`.
     return live.model, live.tokenizer
 
 

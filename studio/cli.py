@@ -305,7 +305,7 @@ def _work(run: str, store: "Store", as_json: bool) -> None:
 def _summary(run: str, store: "Store", as_json: bool) -> None:
     """Everything the terminal tells of one run."""
     from studio import api
-    from studio.recipe import Recipe
+    from studio.evolve.spaces import rebuild_space
 
     p = api.progress(run, store)
     report = api.report(run, store)
@@ -313,7 +313,7 @@ def _summary(run: str, store: "Store", as_json: bool) -> None:
     table: list[dict[str, Any]] = []
     if best:
         try:
-            table = Recipe.from_yaml(p.run.recipe).build_space().table(best.genome)
+            table = rebuild_space(store, run, best.stage).table(best.genome)
         except StudioError as error:  # models may be gone: what was recorded is shown all the same
             err.print(f"The best recipe cannot be laid out: {_plain(error)}")
     if as_json:
@@ -344,13 +344,12 @@ def _table(*headers: str, **options: Any) -> Table:
 
 
 def _settings(rows: list[dict[str, Any]]) -> Table:
-    """The best recipe, a row per layer group and source."""
-    keys = [key for key in ("group", "filter", "source", "weight", "density", "t")
-            if any(row.get(key) is not None for row in rows)]  # fmt: skip
+    """The best recipe, a row per layer group and source, or per step of a path."""
+    keys = [key for key in rows[0] if any(row[key] is not None for row in rows)]
     table = _table(*keys, title="best recipe", title_justify="left")
     for row in rows:
-        cells = (row.get(key) for key in keys)
-        table.add_row(*(f"{c:.2f}" if isinstance(c, float) else _plain(c or "") for c in cells))
+        cells = ("" if row[key] is None else row[key] for key in keys)
+        table.add_row(*(f"{c:.2f}" if isinstance(c, float) else _plain(c) for c in cells))
     return table
 
 

@@ -5,17 +5,25 @@ is done: models are opened and tasks loaded only by the ``build_*`` methods, whe
 """
 
 from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from studio.errors import StudioError
 
 if TYPE_CHECKING:
-    from studio.merge.parameter_space import ParameterSpace
-    from studio.models import Checkpoint
     from studio.tasks.base import Task
 
 MethodName = Literal["linear", "task_arithmetic", "ties", "dare_linear", "dare_ties", "slerp"]
@@ -29,8 +37,8 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
 
-class Space(_Section):
-    """What evolution may change; see :class:`studio.merge.parameter_space.ParameterSpace`."""
+class Parameter(_Section):
+    """How weights are mixed; see :class:`studio.merge.parameter_space.ParameterSpace`."""
 
     type: Literal["parameter"] = "parameter"
     method: MethodName = "dare_ties"
@@ -40,34 +48,123 @@ class Space(_Section):
     filters: list[str] = []
 
     @model_validator(mode="after")
-    def _granularity(self) -> "Space":
+    def _granularity(self) -> "Parameter":
         if self.layer_granularity != "all" and self.layer_granularity < 1:
             raise ValueError("layer_granularity must be a whole number of layers from 1, or 'all'")
         return self
 
 
-class Objective(_Section):
-    """One task, and how many of its dev examples the search sees (all when left out)."""
+class DataFlow(_Section):
+    """Which paths there are; see :class:`studio.merge.data_flow.DataFlowSpace`.
 
-    task: str
+    ``sources``: those that lend layers, the main model first; all of the recipe's when left out.
+    """
+
+    type: Literal["data_flow"] = "data_flow"
+    sources: list[str] | None = Field(default=None, min_length=1)
+    repeats: int = Field(default=3, ge=1, le=16)
+    scaling: Literal["auto", "matrix", "network", "off"] = "auto"
+    max_length: int | None = Field(default=None, ge=2)
+    start: Literal["main", "undecided"] = "main"
+
+
+class Both(_Section):
+    """Parameter space first; its winner then leads the pool that paths are made of.
+
+    ``data_flow.sources``: those that lend layers beside the winner.
+    """
+
+    type: Literal["both"] = "both"
+    parameter: Parameter = Parameter()
+    data_flow: DataFlow = DataFlow()
+
+
+def _type_of(space: Any) -> Any:
+    """The section that a space is; one without a type is the parameter space."""
+    return space.get("type", "parameter") if isinstance(space, dict) else space.type
+
+
+Space = Annotated[
+    Annotated[Parameter, Tag("parameter")]
+    | Annotated[DataFlow, Tag("data_flow")]
+    | Annotated[Both, Tag("both")],
+    Discriminator(
+        _type_of,
+        custom_error_type="space_type",
+        custom_error_message="type must be 'parameter', 'data_flow' or 'both'",
+    ),
+]
+
+#: Properties of a merged model that can be objectives beside tasks; both are to be small.
+PROPERTIES = ("length", "parameters")
+
+
+class Objective(_Section):
+    """What the merge must be good at: a task, to be maximised, or a property, to be minimised.
+
+    Of a task, ``examples`` says how many of its dev examples the search sees (all when left out).
+    """
+
+    task: str | None = None
+    property: Literal["length", "parameters"] | None = None
     options: dict[str, Any] = {}
     examples: int | None = Field(default=None, ge=1)
 
+    @model_validator(mode="after")
+    def _one(self) -> "Objective":
+        if (self.task is None) == (self.property is None):
+            raise ValueError("an objective is a 'task' or a 'property'; name one of the two")
+        if self.property and (self.options or self.examples):
+            raise ValueError("a property has no examples and no options; leave them out")
+        return self
+
 
 class Search(_Section):
-    """Which optimizer proposes candidates, and from what start."""
+    """Which optimizer proposes candidates, and from what start.
 
-    optimizer: Literal["cma", "random"] = "cma"
+    ``optimizer``: CMA-ES (``cma``), CMA-ES with margin (``cmaes``), NSGA-II (``nsga2``, for several
+    objectives) or ``random``; when left out, ``cma`` for one objective and ``nsga2`` for several.
+    ``scheme``, in both spaces: one search of each space for all objectives (``joint``), or as in
+    the ``paper``: parameter space once per task, then paths over all the winners.
+    """
+
+    optimizer: Literal["cma", "cmaes", "nsga2", "random"] | None = None
     population: int = Field(default=16, ge=4, le=1000)
     sigma: float = Field(default=0.2, gt=0, le=1)
     finalists: int = Field(default=5, ge=1, le=100)
     random_baseline: bool = True
+    scheme: Literal["joint", "paper"] = "joint"
 
 
 class Budget(_Section):
-    """When to stop: a number of candidates of the search (the random baseline gets as many)."""
+    """When to stop: candidates of each search (in both spaces there are two; baselines too)."""
 
     candidates: int = Field(default=240, ge=1, le=1_000_000)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One search of a run.
+
+    Attributes:
+        name: what it is recorded under.
+        space: where it searches.
+        optimizer: as in `Search`, never None.
+        objectives: names, see `Recipe.objective_names`.
+        pool: the stages whose winners lead the pool of a data-flow space.
+        baseline: whether it is there to be beaten.
+        final: whether its winner is a result, not just another stage's source.
+        seed: of the optimizer.
+    """
+
+    name: str
+    space: Parameter | DataFlow
+    optimizer: str
+    objectives: tuple[str, ...]
+    pool: tuple[str, ...] = ()
+    baseline: bool = False
+    final: bool = True
+    seed: int = 0
 
 
 class Recipe(_Section):
@@ -86,7 +183,7 @@ class Recipe(_Section):
     name: str = Field(default="untitled", min_length=1, max_length=200)
     base: str | None = None
     sources: list[str] = Field(min_length=1, max_length=16)
-    space: Space = Space()
+    space: Space = Parameter()
     objectives: list[Objective] = Field(min_length=1)
     search: Search = Search()
     budget: Budget = Budget()
@@ -97,11 +194,19 @@ class Recipe(_Section):
 
     @model_validator(mode="after")
     def _whole(self) -> "Recipe":
-        if len(self.objectives) > 1:
+        tasks = [item.task for item in self.objectives if item.task]
+        properties = [item.property for item in self.objectives if item.property]
+        if not tasks:
+            raise ValueError("objectives: name at least one task; properties alone want no model")
+        if len(set(properties)) < len(properties):
+            raise ValueError("objectives: the same property is listed twice; list it once")
+        if properties and self.space.type == "parameter":
             raise ValueError(
-                "objectives: this version searches one objective; keep one there and move the "
-                "others to 'report', where their test scores are reported"
+                f"objectives: every merge in the parameter space has the same {properties[0]}; "
+                "leave it out, or search the data-flow space"
             )
+        if any(item.property for item in self.report):
+            raise ValueError("report: only tasks are reported on test; leave the property out")
         if any(item.examples for item in self.report):
             raise ValueError(
                 "report: 'examples' says what the search sees, and the report is made on the whole "
@@ -109,12 +214,45 @@ class Recipe(_Section):
             )
         if len(set(self.sources)) < len(self.sources):
             raise ValueError("sources: the same model is listed twice; list each source once")
-        if self.space.method not in ("linear", "slerp") and not self.base:
-            raise ValueError(
-                f"base: the method {self.space.method} mixes differences from a common base; "
-                "name the base model"
-            )
+        mixing = self.space.parameter if self.space.type == "both" else self.space
+        if mixing.type == "parameter":
+            if mixing.method not in ("linear", "slerp") and not self.base:
+                raise ValueError(
+                    f"base: the method {mixing.method} mixes differences from a common base; "
+                    "name the base model"
+                )
+        paths = self.space.data_flow if self.space.type == "both" else self.space
+        if paths.type == "data_flow" and paths.sources:
+            if len(set(paths.sources)) < len(paths.sources):
+                raise ValueError("space.sources: the same model is listed twice; list it once")
+            if unknown := set(paths.sources) - set(self.sources):
+                raise ValueError(
+                    f"space.sources: {_short(min(unknown))} is not among the recipe's sources; "
+                    "list it there too"
+                )
+        self._check_search(len(tasks), len(properties))
         return self
+
+    def _check_search(self, tasks: int, properties: int) -> None:
+        search, several = self.search, tasks + properties > 1
+        if search.scheme == "paper" and (self.space.type != "both" or tasks < 2):
+            raise ValueError(
+                "search.scheme: the paper's scheme searches the parameter space once per task and "
+                "then paths over the winners; give it space 'both' and two tasks or more"
+            )
+        if search.optimizer is None:
+            chosen = "nsga2" if several else "cma"
+            self.search = search.model_copy(update={"optimizer": chosen})
+        elif several and search.optimizer not in ("nsga2", "random"):
+            raise ValueError(
+                f"search.optimizer: {search.optimizer} takes one objective; use nsga2 or random, "
+                "or move the other tasks to 'report'"
+            )
+        elif not several and search.optimizer == "nsga2":
+            raise ValueError(
+                "search.optimizer: nsga2 trades several objectives off; use cma, cmaes or random "
+                "for one"
+            )
 
     @classmethod
     def from_yaml(cls, text: str, where: str = "The recipe") -> "Recipe":
@@ -177,14 +315,53 @@ class Recipe(_Section):
             raise StudioError(f"The recipe {path} is not UTF-8 text; save it as UTF-8.") from error
         return cls.from_yaml(text, f"The recipe {path}")
 
-    def stages(self) -> list[str]:
-        """The searches of a run, in order: its own optimizer's, then the random baseline's."""
-        own = self.search.optimizer
-        return [own, "random"] if self.search.random_baseline and own != "random" else [own]
+    def objective_names(self) -> list[str]:
+        """What each objective's scores are recorded under: its task's or property's name."""
+        return _numbered(item.task or item.property for item in self.objectives)
+
+    def task_names(self) -> list[str]:
+        """The names of the tasks of objectives and report, in the order of `build_tasks`.
+
+        Of two tasks of one kind the second is called 'csv (2)'.
+        """
+        return _numbered(item.task for item in [*self.objectives, *self.report] if item.task)
+
+    def stages(self) -> list[Stage]:
+        """The searches of a run, in order: its own, then the random baseline's."""
+        own = self._searches(self.search.optimizer)
+        if self.search.optimizer == "random" or not self.search.random_baseline:
+            return own
+        return own + self._searches("random", baseline=True)
+
+    def _searches(self, optimizer: str, baseline: bool = False) -> list[Stage]:
+        """The searches that lead to one result."""
+        names = tuple(self.objective_names())
+        space, seed = self.space, self.seed
+        if space.type != "both":
+            return [Stage(optimizer, space, optimizer, names, baseline=baseline, seed=seed)]
+        mark = "random " if baseline else ""
+        tasks = tuple(name for name in names if name not in PROPERTIES)
+        one = "random" if optimizer == "random" else "cma"
+        if self.search.scheme == "paper":
+            first = [
+                Stage(f"{mark}parameter {task}", space.parameter, one, (task,),
+                      baseline=baseline, final=False, seed=(seed + number) % 2**32)
+                for number, task in enumerate(tasks)
+            ]  # fmt: skip
+        else:  # what no merge of weights can change is no objective there
+            chosen = one if len(tasks) == 1 and optimizer == "nsga2" else optimizer
+            first = [Stage(f"{mark}parameter", space.parameter, chosen, tasks,
+                           baseline=baseline, final=False, seed=seed)]  # fmt: skip
+        pool = tuple(stage.name for stage in first)
+        return [
+            *first,
+            Stage(f"{mark}data_flow", space.data_flow, optimizer, names, pool,
+                  baseline=baseline, seed=seed),
+        ]  # fmt: skip
 
     def to_yaml(self) -> str:
         """The whole document with every default written out: what a run records."""
-        document = self.model_dump(mode="json")
+        document = self.model_dump(mode="json", exclude_none=True)
 
         def dump(readable: bool) -> str:
             return yaml.safe_dump(document, sort_keys=False, allow_unicode=readable, width=100)
@@ -192,42 +369,28 @@ class Recipe(_Section):
         # PyYAML writes a few odd characters (U+0085) so that it cannot read them back
         return dump(True) if yaml.safe_load(dump(True)) == document else dump(False)
 
-    def open_models(self) -> "list[Checkpoint]":
-        """The base, if one is named, then the sources, opened; raises StudioError."""
-        from studio.models import Checkpoint
-
-        return [Checkpoint.open(name) for name in [self.base, *self.sources] if name]
-
-    def build_space(self, models: "list[Checkpoint] | None" = None) -> "ParameterSpace":
-        """Lay out the genome over the models of :meth:`open_models`, opened here if left out.
-
-        Raises:
-            StudioError: the models cannot be opened, or do not fit.
-        """
-        from studio.merge.parameter_space import ParameterSpace
-        from studio.models import check_compatible
-
-        models = models or self.open_models()
-        base, sources = (models[0], models[1:]) if self.base else (None, models)
-        check_compatible(base, sources)
-        return ParameterSpace(
-            base, sources, seed=self.seed, **self.space.model_dump(exclude={"type"})
-        )
-
     def build_tasks(self) -> list["Task"]:
         """The tasks of the objectives, then those only reported on the test split.
 
-        Scores are recorded by task name: of two tasks of one kind the second is called 'csv (2)'.
+        Scores are recorded by task name, see :meth:`task_names`.
         """
         from studio.tasks import load_task
 
-        tasks = [load_task(item.task, **item.options) for item in [*self.objectives, *self.report]]
-        kinds: Counter[str] = Counter()
-        for task in tasks:
-            kinds[task.name] += 1
-            if kinds[task.name] > 1:
-                task.name = f"{task.name} ({kinds[task.name]})"
+        named = [item for item in [*self.objectives, *self.report] if item.task]
+        tasks = [load_task(item.task, **item.options) for item in named]
+        for task, name in zip(tasks, self.task_names(), strict=True):
+            task.name = name
         return tasks
+
+
+def _numbered(kinds: Iterable[str]) -> list[str]:
+    """Names made different: the second 'csv' is 'csv (2)'."""
+    seen: Counter[str] = Counter()
+    names = []
+    for kind in kinds:
+        seen[kind] += 1
+        names.append(kind if seen[kind] == 1 else f"{kind} ({seen[kind]})")
+    return names
 
 
 def _weight(document: Any) -> int:
@@ -246,11 +409,11 @@ def _weight(document: Any) -> int:
 def _sentence(error: ValidationError) -> str:
     """The first problem of a validation error, as field, problem and remedy in one sentence."""
     problem = error.errors()[0]
-    parts = (str(part) for part in problem["loc"] if part not in ("int", "literal['all']"))
-    field = _short(".".join(parts))
+    place = _place(problem["loc"])
+    field = _short(".".join(str(part) for part in place))
     more = f" ({error.error_count() - 1} more after that.)" if error.error_count() > 1 else ""
     if problem["type"] == "extra_forbidden":
-        section = _section(problem["loc"][:-1])
+        section = _section(place[:-1], problem["loc"])
         return f"there is no field '{field}'; use one of {', '.join(section.model_fields)}.{more}"
     if problem["type"] == "missing":
         return f"the field '{field}' is missing; add it (see recipes/ for examples).{more}"
@@ -268,12 +431,22 @@ def _short(text: str) -> str:
     return text if len(text) <= 80 else text[:79] + "…"
 
 
-def _section(location: tuple[int | str, ...]) -> type[_Section]:
-    """The section of the document that a location of a validation error lies in."""
+def _place(location: tuple[int | str, ...]) -> list[int | str]:
+    """A location of a validation error as a user would write it, without pydantic's own marks."""
+    place = [part for part in location if part not in ("int", "literal['all']")]
+    if len(place) > 1 and place[0] == "space":
+        del place[1]  # which kind of space it was taken for
+    return place
+
+
+def _section(place: list[int | str], location: tuple[int | str, ...]) -> type[_Section]:
+    """The section of the document that a place lies in."""
+    kinds: dict[Any, type[_Section]] = {"parameter": Parameter, "data_flow": DataFlow, "both": Both}
+    if place[:1] == ["space"]:
+        return kinds[place[1] if len(place) > 1 else location[1]]
     return {
-        "space": Space,
         "objectives": Objective,
         "report": Objective,
         "search": Search,
         "budget": Budget,
-    }.get(str(location[0]) if location else "", Recipe)
+    }.get(str(place[0]) if place else "", Recipe)

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from studio import api
 from studio.errors import StudioError
 from studio.evolve.evaluate import prompts_for
+from studio.evolve.spaces import first_space
 from studio.recipe import Recipe
 from studio.runs import Store
 
@@ -117,7 +118,7 @@ def test_an_export_holds_its_exact_genome_and_the_card_shown_before(finished, tm
     genes = json.loads((out / "genome.json").read_text(encoding="utf-8"))
     assert [gene["value"] for gene in genes] == best.genome.tolist()
     assert [(gene["source"], gene["gene"]) for gene in genes] == [
-        (Path(gene.source).name, gene.kind) for gene in recipe.build_space().genes
+        (Path(gene.source).name, gene.kind) for gene in first_space(recipe).genes
     ]
     assert (out / "README.md").read_text(encoding="utf-8") == api.card(run, store=store)
 

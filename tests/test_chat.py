@@ -6,6 +6,7 @@ import pytest
 
 from studio import chat
 from studio.errors import StudioError
+from studio.evolve.spaces import first_space
 from studio.recipe import Recipe
 from studio.runs.records import Evaluation
 from studio.runs.store import Store
@@ -29,7 +30,7 @@ def run(tiny_family, tmp_path):
     )
     store = Store(tmp_path / "runs.sqlite")
     run = store.create_run("tiny", recipe.to_yaml())
-    space = recipe.build_space()
+    space = first_space(recipe)
     store.record_ask(run, "cma", 0, [(0, space.initial), (1, space.upper)])
     for number, score in enumerate((0.25, 0.5)):
         store.record_evaluation(
@@ -67,7 +68,7 @@ def test_a_candidate_speaks_with_its_own_weights(run):
     from studio.merge.live import LiveModel
 
     store, name = run
-    live = LiveModel(Recipe.from_yaml(store.run(name).recipe).build_space(), device="cpu")
+    live = LiveModel(first_space(Recipe.from_yaml(store.run(name).recipe)), device="cpu")
     live.apply(store.candidate(name, 1).genome)
     expected = greedy(live.model, live.tokenizer)
     assert last(f"{name}:1", QUESTION, store=store) == expected.rstrip("\ufffd")

@@ -42,6 +42,8 @@ def evaluate(
     split: str,
     batch_size: int,
     on_halving: Callable[[int], None] = lambda size: None,
+    on_token: Callable[[], None] = lambda: None,
+    must_end: bool = False,
 ) -> Evaluation:
     """Score a model on examples of a task.
 
@@ -52,6 +54,8 @@ def evaluate(
         subject: whom the evaluation is recorded for, such as 'candidate:12'.
         split: the label it is recorded under.
         on_halving: told every new batch size.
+        on_token: called before every step of decoding; what it raises ends the evaluation.
+        must_end: whether a model that ends not a single answer is broken, and scores zero.
 
     Raises:
         StudioError: not even one example fits the memory.
@@ -67,6 +71,7 @@ def evaluate(
                 prompts,
                 max_new_tokens=task.max_new_tokens,
                 batch_size=batch_size,
+                on_token=on_token,
             )
         except BrokenModel as error:
             broken, responses = str(error), [Response("", 0)] * len(prompts)
@@ -84,6 +89,8 @@ def evaluate(
             on_halving(batch_size)
             continue
         break
+    if must_end and not broken and all(r.tokens >= task.max_new_tokens for r in responses):
+        broken = f"not one answer ended within {task.max_new_tokens} tokens"
     outcomes = []
     for example, response in zip(examples, responses, strict=True):
         score = task.score(example, response.text)

@@ -5,7 +5,7 @@ weights came from. Batches are laid out by prompt length alone, so the same prom
 same batches: a response does not depend on which candidate was scored before.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -58,6 +58,7 @@ def generate(
     *,
     max_new_tokens: int,
     batch_size: int,
+    on_token: Callable[[], None] = lambda: None,
 ) -> list[Response]:
     """Answer every prompt greedily.
 
@@ -66,6 +67,7 @@ def generate(
         max_new_tokens: an answer still unfinished then is cut off.
         batch_size: prompts decoded together; memory grows with it, answers do not depend on it but
             for ties of the argmax under rounding.
+        on_token: called before every step of decoding; what it raises is raised.
 
     Returns:
         One response per prompt, in the prompts' order.
@@ -83,7 +85,7 @@ def generate(
         tokens.update(
             zip(
                 batch,
-                _decode(model, [encoded[i] for i in batch], stops, max_new_tokens),
+                _decode(model, [encoded[i] for i in batch], stops, max_new_tokens, on_token),
                 strict=True,
             )
         )
@@ -94,7 +96,11 @@ def generate(
 
 
 def _decode(
-    model: "PreTrainedModel", batch: list[list[int]], stops: torch.Tensor, max_new_tokens: int
+    model: "PreTrainedModel",
+    batch: list[list[int]],
+    stops: torch.Tensor,
+    max_new_tokens: int,
+    on_token: Callable[[], None],
 ) -> list[list[int]]:
     """Greedy continuation of a left-padded batch; finished sequences leave it."""
     from transformers import DynamicCache
@@ -111,6 +117,7 @@ def _decode(
     alive = torch.arange(len(batch), device=model.device)  # rows of `batch` still being decoded
     answers: list[list[int]] = [[] for _ in batch]
     for step in range(max_new_tokens):
+        on_token()
         logits = model(
             input_ids=ids,
             attention_mask=mask[:, : width + step],

@@ -12,11 +12,9 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from studio.errors import StudioError
-from studio.recipe import Recipe
 from studio.runs.store import Store
 
 if TYPE_CHECKING:
-    from studio.merge.parameter_space import ParameterSpace
     from studio.models import Checkpoint
     from studio.tasks.base import Example
 
@@ -60,15 +58,3 @@ def recorded(store: Store, run: str) -> dict[str, str]:
     events = (event for event in store.events(run) if event.kind == "inputs")
     first = next(events, None)
     return first.payload["fingerprints"] if first else {}
-
-
-def rebuild_space(store: Store, run: str) -> "ParameterSpace":
-    """The space of a recorded run, over the very models it was begun with.
-
-    Raises:
-        StudioError: a model is gone or has changed.
-    """
-    record = store.run(run)
-    space = Recipe.from_yaml(record.recipe, f"The recipe of run {record.id}").build_space()
-    check(store, record.id, of_models(space.models))
-    return space

@@ -1,7 +1,8 @@
 """One evolution from start to report, recorded as it goes, resumable from any point.
 
-The loop knows the order of things: score the sources, search, search again at random with the same
-budget, compare the finalists on the whole dev split, and score what is reported once on test. It
+The loop knows the order of things: score the sources, search (one stage after another, a stage's
+winner a source of the next), search again at random with the same budget, compare each stage's
+finalists on the whole dev split, and score what is reported once on test. It
 refuses to remember anything itself: every step is recorded before the next begins, and a loop over
 a run that was interrupted replays the record through the seeded optimizer, checks that it asks the
 same genomes bit for bit, and goes on with what is pending.
@@ -15,23 +16,28 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from studio.errors import StudioError
-from studio.evolve import inputs
+from studio.evolve import inputs, optimizers, spaces
 from studio.evolve.evaluate import evaluate
-from studio.evolve.optimizers import CMA, Optimizer, RandomSearch
-from studio.recipe import Recipe
+from studio.evolve.optimizers import Optimizer
+from studio.merge.space import Live, Space
+from studio.recipe import Recipe, Stage
+from studio.runs.front import front, gains, hypervolume
 from studio.runs.lock import hold
 from studio.runs.records import FAILED, FINISHED, RUNNING, STOPPED, Candidate, Evaluation
-from studio.runs.store import Store
+from studio.runs.store import Store, Told
 
 if TYPE_CHECKING:
-    from studio.merge.live import LiveModel
     from studio.tasks.base import Example, Task
+
+
+#: Seconds between two looks at whether somebody asked the run to stop.
+_GLANCE = 0.5
 
 
 class _Stopped(Exception):
@@ -72,7 +78,7 @@ def work(store: Store, run: str, on_step: Callable[[], None] = lambda: None) -> 
 
 @contextmanager
 def _stop_on_terminate() -> Iterator[threading.Event]:
-    """An event that a polite kill sets: the run stops after the candidate in flight.
+    """An event that a polite kill sets: the run stops before its next token.
 
     Nothing is recorded in the handler, which may interrupt a transaction of the same store.
     """
@@ -87,6 +93,15 @@ def _stop_on_terminate() -> Iterator[threading.Event]:
         signal.signal(signal.SIGTERM, before)
 
 
+@dataclass(frozen=True)
+class _Goal:
+    """A task among the objectives: the examples the search sees, and the whole dev split."""
+
+    task: "Task"
+    seen: "list[Example]"
+    dev: "list[Example]"
+
+
 class _Loop:
     """One session of work on a run."""
 
@@ -96,24 +111,26 @@ class _Loop:
         self.store, self.run_id, self.on_step = store, run, on_step
         self.terminated = terminated
         self.recipe = Recipe.from_yaml(store.run(run).recipe, "The recorded recipe")
-        self.models = self.recipe.open_models()
-        self.space = self.recipe.build_space(self.models)
+        self.models = spaces.open_models(self.recipe, store)
+        spaces.check(self.recipe, store)
         self.tasks = self.recipe.build_tasks()
-        self.objective = self.tasks[0]
-        dev = self.objective.examples("dev")
-        self.dev = dev[: self.recipe.objectives[0].examples]
-        self.whole_dev = dev
+        wanted = [item for item in self.recipe.objectives if item.task]
+        self.goals: dict[str, _Goal] = {}
+        for item, task in zip(wanted, self.tasks, strict=False):
+            dev = task.examples("dev")
+            self.goals[task.name] = _Goal(task, dev[: item.examples], dev)
         # A report that cannot be made should fail now, not after the search.
         self.test = {task.name: task.examples("test") for task in self.tasks}
         self._note_inputs()
         halvings = sum(event.kind == "halving" for event in store.events(run))
         self.batch_size = max(1, self.recipe.batch_size >> halvings)
-        self._live: LiveModel | None = None
+        self._live: Live | None = None
+        self._looked = 0.0
         self._clock = time.monotonic()
 
     def _note_inputs(self) -> None:
         """Record what the run works on and how many answers that takes, or see it is unchanged."""
-        splits = {(self.objective.name, "dev"): self.whole_dev}
+        splits = {(name, "dev"): goal.dev for name, goal in self.goals.items()}
         splits |= {(name, "test"): examples for name, examples in self.test.items()}
         now = inputs.of_models(self.models) | inputs.of_examples(splits)
         inputs.check(self.store, self.run_id, now)
@@ -123,51 +140,70 @@ class _Loop:
 
     def _answers(self) -> int:
         """How many answers the whole run takes: sources, searches, finalists and report."""
-        search, dev = self.recipe.search, len(self.dev)
-        again = len(self.whole_dev) if len(self.whole_dev) > dev else 0
-        searches = len(self.recipe.stages())
+        stages, search = self.recipe.stages(), self.recipe.search
+        seen = {name: len(goal.seen) for name, goal in self.goals.items()}
+        again = {
+            name: len(goal.dev) if len(goal.dev) > len(goal.seen) else 0
+            for name, goal in self.goals.items()
+        }
+        searched = sum(
+            self.recipe.budget.candidates * seen.get(name, 0)
+            + search.finalists * again.get(name, 0)
+            for stage in stages
+            for name in stage.objectives
+        )
+        reported = sum(stage.final or not stage.baseline for stage in stages)
         return (
-            len(self.models) * dev
-            + searches * (self.recipe.budget.candidates * dev + search.finalists * again)
-            + (len(self.models) + searches) * sum(map(len, self.test.values()))
+            len(self.models) * sum(seen.values())
+            + searched
+            + (len(self.models) + reported) * sum(map(len, self.test.values()))
         )
 
     def run(self) -> None:
         self.store.append(self.run_id, "session", _versions())
         self._begin("sources")
-        self._score_models(self.objective, "dev", self.dev)
+        for goal in self.goals.values():
+            self._score_models(goal.task, "dev", goal.seen)
         for stage in self.recipe.stages():
-            self._begin(stage)
-            self._search(stage)
+            space = spaces.recorded_space(
+                self.store, self.run_id, self.recipe, self.models, stage.name
+            )
+            self._release()  # the space before is done with
+            self._begin(stage.name)
+            self._search(stage, space)
             self._begin("selection")
-            self._select(stage)
+            self._select(stage, space)
         self._begin("report")
-        for task in self.tasks:
-            self._report(task)
+        self._report()
 
     def _begin(self, phase: str) -> None:
         self.store.append(self.run_id, "phase", {"name": phase})
 
     # ── the search ────────────────────────────────────────────────────────────────────────────
 
-    def _optimizer(self, stage: str) -> Optimizer:
-        space, search, seed = self.space, self.recipe.search, self.recipe.seed
-        if stage == "random":
-            return RandomSearch(space.lower, space.upper, seed=seed)
-        return CMA(
-            space.lower,
-            space.upper,
-            space.initial,
+    def _optimizer(self, stage: Stage, space: Space) -> Optimizer:
+        search = self.recipe.search
+        return optimizers.make(
+            stage.optimizer,
+            lower=space.lower,
+            upper=space.upper,
+            initial=space.initial,
+            binary=space.binary,
             population=search.population,
             sigma=search.sigma,
-            seed=seed,
+            seed=stage.seed,
+            objectives=len(stage.objectives),
+            # nearly every path far from the start is broken: random search may start there too
+            around=space.kind == "data_flow",
         )
 
-    def _search(self, stage: str) -> None:
+    def _search(self, stage: Stage, space: Space) -> None:
         """Spend the budget of candidates, going on from whatever the record holds."""
-        candidates = self.store.candidates(self.run_id)
-        first = sum(c.stage != stage and _before(c.stage, stage, self.recipe) for c in candidates)
-        optimizer = self._optimizer(stage)
+        first = self._first_number(stage)
+        if space.kind == "data_flow":
+            self._extra("start", stage, space, first, 0, space.initial)
+            first += 1
+        optimizer = self._optimizer(stage, space)
         asked, pending = self._replay(stage, optimizer, first)
         generation = len(asked)
         count = sum(asked)
@@ -175,27 +211,39 @@ class _Loop:
             if not pending:
                 n = min(self.recipe.search.population, self.recipe.budget.candidates - count)
                 pending = [(first + number, genome) for number, genome in optimizer.ask(n)]
-                self.store.record_ask(self.run_id, stage, generation, pending)
+                self.store.record_ask(self.run_id, stage.name, generation, pending)
                 generation, count = generation + 1, count + n
-            told = {number: self._score(number, genome) for number, genome in pending}
-            self.store.record_tell(self.run_id, stage, told)
+            told = {number: self._score(number, genome, stage, space) for number, genome in pending}
+            self.store.record_tell(self.run_id, stage.name, told)
             optimizer.tell({number - first: score for number, score in told.items()})
+            self._note_front(stage, space, generation - 1)
             pending = []
-        self._favorite(stage, optimizer, first + count, generation)
+        favorite = optimizer.favorite()
+        if favorite is not None:  # under noise it often beats every sample
+            self._extra("favorite", stage, space, first + count, generation, favorite)
+
+    def _first_number(self, stage: Stage) -> int:
+        """The number of the stage's first candidate: they are counted through the whole run."""
+        earlier = set()
+        for other in self.recipe.stages():
+            if other.name == stage.name:
+                break
+            earlier.add(other.name)
+        return sum(c.stage in earlier for c in self.store.candidates(self.run_id))
 
     def _replay(
-        self, stage: str, optimizer: Optimizer, first: int
+        self, stage: Stage, optimizer: Optimizer, first: int
     ) -> tuple[list[int], list[tuple[int, np.ndarray]]]:
         """Bring a fresh optimizer to where the record ends.
 
         Returns:
             how many candidates each generation asked, and those asked but not yet told.
         """
-        recorded = {c.id: c.genome for c in self.store.candidates(self.run_id, stage)}
+        recorded = {c.id: c.genome for c in self.store.candidates(self.run_id, stage.name)}
         asked: list[int] = []
         pending: dict[int, np.ndarray] = {}
         for event in self.store.events(self.run_id):
-            if event.payload.get("stage") != stage:
+            if event.payload.get("stage") != stage.name:
                 continue
             if event.kind == "ask":
                 proposed = optimizer.ask(len(event.payload["ids"]))
@@ -204,91 +252,172 @@ class _Loop:
                     pending[first + number] = genome
                 asked.append(len(proposed))
             elif event.kind == "tell":
-                told = {number: float.fromhex(value) for number, value in event.payload["told"]}
+                told = self.store.told(event)
                 optimizer.tell({number - first: value for number, value in told.items()})
                 for number in told:
                     del pending[number]
         return asked, list(pending.items())
 
-    def _favorite(self, stage: str, optimizer: Optimizer, number: int, generation: int) -> None:
-        """Score the optimizer's favourite too: under noise the mean often beats every sample."""
-        genome = optimizer.favorite()
-        if genome is None:
-            return
-        recorded = {c.id: c.genome for c in self.store.candidates(self.run_id, stage)}
+    def _extra(
+        self, kind: str, stage: Stage, space: Space, number: int, generation: int, genome
+    ) -> None:
+        """Score a candidate beyond the budget: where a search starts, or what it believes in."""
+        recorded = {c.id: c.genome for c in self.store.candidates(self.run_id, stage.name)}
         if number in recorded:
             _check_same(number, genome, recorded)
         else:
             asked = [(number, genome)]
-            self.store.record_ask(self.run_id, stage, generation, asked, kind="favorite")
-        self._score(number, genome)
+            self.store.record_ask(self.run_id, stage.name, generation, asked, kind=kind)
+        self._score(number, genome, stage, space)
 
-    def _score(self, number: int, genome: np.ndarray) -> float:
-        """A candidate's score on the search's examples; never evaluated twice."""
-        subject = f"candidate:{number}"
-        done = self.store.evaluation(self.run_id, subject, self.objective.name, "dev")
-        if done is None:
-            done = self._evaluate_candidate(number, genome, self.objective, "dev", self.dev)
-        return done.score
+    def _score(self, number: int, genome: np.ndarray, stage: Stage, space: Space) -> Told:
+        """What the optimizer is told of a candidate; never evaluated twice."""
+        candidate = self.store.candidate(self.run_id, number)
+        if not candidate.scores:
+            self._record(*(self._measured(number, genome, n, space) for n in stage.objectives))
+            candidate = self.store.candidate(self.run_id, number)
+        if len(stage.objectives) == 1:
+            return candidate.scores[stage.objectives[0]]
+        scores = candidate.scores
+        if candidate.broken:  # a short path that says nothing is not worth its shortness
+            scores = dict.fromkeys(stage.objectives, 0.0) | space.worst()
+        return gains(scores, stage.objectives)
 
-    def _select(self, stage: str) -> None:
-        """Compare the stage's finalists on the whole dev split; the winner is what it reports."""
+    def _measured(
+        self, number: int, genome: np.ndarray, objective: str, space: Space
+    ) -> Evaluation:
+        """A candidate's value of one objective."""
+        if objective in self.goals:
+            goal = self.goals[objective]
+            return self._evaluate_candidate(number, genome, space, goal.task, "dev", goal.seen)
+        value = space.properties(genome)[objective]
+        return Evaluation.of_property(f"candidate:{number}", objective, value)
+
+    def _note_front(self, stage: Stage, space: Space, generation: int) -> None:
+        if len(stage.objectives) == 1:
+            return
+        found = self.store.candidates(self.run_id, stage.name)
+        payload = {
+            "stage": stage.name,
+            "generation": generation,
+            "size": len(front(found, stage.objectives)),
+            "hypervolume": hypervolume(found, stage.objectives, space.worst()),
+        }
+        self.store.append(self.run_id, "front", payload)
+
+    def _select(self, stage: Stage, space: Space) -> None:
+        """Compare the stage's finalists on the whole dev split; the winner is what it reports.
+
+        Of several objectives the finalists are the front's, and those that are still not dominated
+        are reported beside the winner, the one with the best mean over the tasks.
+        """
         if any(
-            event.kind == "winner" and event.payload["stage"] == stage
+            event.kind == "winner" and event.payload["stage"] == stage.name
             for event in self.store.events(self.run_id)
         ):
             return
-        ranked = self.store.ranked(self.run_id, stage)
-        finalists = ranked[: self.recipe.search.finalists]
-        last = max(ranked, key=lambda c: c.id)
-        if stage != "random" and last not in finalists:
-            finalists.append(last)  # the optimizer's favourite competes whatever it scored
-        scores: dict[int, float] = {}
-        for candidate in finalists:
-            if len(self.dev) == len(self.whole_dev):
-                scores[candidate.id] = candidate.score or 0.0
-            else:
-                scores[candidate.id] = self._reported(
-                    candidate, self.objective, "selection", self.whole_dev
-                ).score
-        winner = max(scores, key=lambda number: (scores[number], -number))
-        self.store.append(self.run_id, "winner", {"stage": stage, "id": winner})
+        compared = [
+            replace(candidate, scores=self._on_whole_dev(candidate, stage, space))
+            for candidate in self._finalists(stage)
+        ]
+        winner = max(compared, key=lambda c: (c.score, -c.id))
+        payload = {"stage": stage.name, "id": winner.id, "final": stage.final}
+        if len(stage.objectives) > 1:
+            payload["front"] = [c.id for c in front(compared, stage.objectives)]
+        self.store.append(self.run_id, "winner", payload)
+
+    def _finalists(self, stage: Stage) -> list[Candidate]:
+        ranked = self.store.ranked(self.run_id, stage.name)
+        most = self.recipe.search.finalists
+        if len(stage.objectives) > 1:
+            best = front(ranked, stage.objectives) or ranked
+            return sorted(best, key=lambda c: (-c.score, c.id))[:most]
+        finalists = ranked[:most]
+        # where the search began, and the optimizer's favourite, compete whatever they scored
+        beyond = {
+            number
+            for event in self.store.events(self.run_id)
+            if event.kind in ("start", "favorite") and event.payload["stage"] == stage.name
+            for number in event.payload["ids"]
+        }
+        return finalists + [c for c in ranked[most:] if c.id in beyond]
+
+    def _on_whole_dev(self, candidate: Candidate, stage: Stage, space: Space) -> dict[str, float]:
+        """A candidate's scores with the tasks' examples all seen."""
+        scores = dict(candidate.scores)
+        for name in stage.objectives:
+            goal = self.goals.get(name)
+            if goal and len(goal.seen) < len(goal.dev):
+                found = self._reported(candidate, space, goal.task, "selection", goal.dev)
+                scores[name] = found.score
+        return scores
 
     # ── evaluations ───────────────────────────────────────────────────────────────────────────
 
-    def _report(self, task: "Task") -> None:
-        """Score base, sources and each stage's winner once on the test split."""
-        self._score_models(task, "test", self.test[task.name])
+    def _report(self) -> None:
+        """Score base, sources and what the stages found once on the test split."""
+        for task in self.tasks:
+            self._score_models(task, "test", self.test[task.name])
         for stage in self.recipe.stages():
-            winner = self.store.best(self.run_id, stage)
-            self._reported(winner, task, "test", self.test[task.name])
+            if stage.baseline and not stage.final:
+                continue
+            space = None
+            for number in self._results(stage):
+                candidate = self.store.candidate(self.run_id, number)
+                for task in self.tasks:
+                    subject = f"candidate:{number}"
+                    if self.store.evaluation(self.run_id, subject, task.name, "test"):
+                        continue
+                    space = space or spaces.recorded_space(
+                        self.store, self.run_id, self.recipe, self.models, stage.name
+                    )
+                    self._reported(candidate, space, task, "test", self.test[task.name])
+
+    def _results(self, stage: Stage) -> list[int]:
+        """The numbers of a stage's winner and, of several objectives, of its front."""
+        for event in self.store.events(self.run_id):
+            if event.kind == "winner" and event.payload["stage"] == stage.name:
+                found = [event.payload["id"]]
+                return found + [n for n in event.payload.get("front", []) if n not in found]
+        return []
 
     def _reported(
-        self, candidate: Candidate, task: "Task", split: str, examples: list["Example"]
+        self,
+        candidate: Candidate,
+        space: Space,
+        task: "Task",
+        split: str,
+        examples: list["Example"],
     ) -> Evaluation:
         subject = f"candidate:{candidate.id}"
         done = self.store.evaluation(self.run_id, subject, task.name, split)
-        return done or self._evaluate_candidate(
-            candidate.id, candidate.genome, task, split, examples
-        )
+        if done is None:
+            done = self._evaluate_candidate(
+                candidate.id, candidate.genome, space, task, split, examples
+            )
+            self._record(done)
+        return done
 
     def _evaluate_candidate(
-        self, number: int, genome: np.ndarray, task: "Task", split: str, examples: list["Example"]
+        self,
+        number: int,
+        genome: np.ndarray,
+        space: Space,
+        task: "Task",
+        split: str,
+        examples: list["Example"],
     ) -> Evaluation:
-        if self._live is None:
-            from studio.merge.live import LiveModel
-
-            self._live = LiveModel(self.space, precision=self.recipe.precision)
         self._check_stop()
+        if self._live is None or self._live.space is not space:
+            self._release()
+            self._live = space.live(self.recipe.precision)
         start = time.perf_counter()
         self._live.apply(genome)
         applied = time.perf_counter() - start
         evaluation = self._evaluate(
             self._live.model, self._live.tokenizer, f"candidate:{number}", task, split, examples
         )
-        evaluation = replace(evaluation, seconds=evaluation.seconds + applied)
-        self._record(evaluation)
-        return evaluation
+        return replace(evaluation, seconds=evaluation.seconds + applied)
 
     def _score_models(self, task: "Task", split: str, examples: list["Example"]) -> None:
         """Score base and sources as they are, one at a time in memory."""
@@ -316,14 +445,26 @@ class _Loop:
             split=split,
             batch_size=self.batch_size,
             on_halving=self._halved,
+            on_token=self._glance,
+            must_end=subject.startswith("candidate:") and self._sources_end(task),
         )
+
+    def _sources_end(self, task: "Task") -> bool:
+        """Whether any model of the run ends an answer to this task by itself."""
+        for model in self.models:
+            subject = f"model:{model.name}"
+            for split in ("dev", "test"):
+                done = self.store.evaluation(self.run_id, subject, task.name, split)
+                if done and any(o.tokens < task.max_new_tokens for o in done.outcomes):
+                    return True
+        return False
 
     def _halved(self, size: int) -> None:
         self.batch_size = size
         self.store.append(self.run_id, "halving", {"batch_size": size})
 
-    def _record(self, evaluation: Evaluation) -> None:
-        self.store.record_evaluation(self.run_id, evaluation)
+    def _record(self, *evaluations: Evaluation) -> None:
+        self.store.record_evaluation(self.run_id, *evaluations)
         now = time.monotonic()
         self.store.add_seconds(self.run_id, now - self._clock)
         self._clock = now
@@ -335,14 +476,15 @@ class _Loop:
             self._live = None
             gc.collect()
 
+    def _glance(self) -> None:
+        """Between two tokens: whether to stop, read from the store now and then."""
+        if self.terminated.is_set() or time.monotonic() - self._looked > _GLANCE:
+            self._check_stop()
+
     def _check_stop(self) -> None:
+        self._looked = time.monotonic()
         if self.terminated.is_set() or self.store.run(self.run_id).stop:
             raise _Stopped
-
-
-def _before(stage: str, other: str, recipe: Recipe) -> bool:
-    order = recipe.stages()
-    return order.index(stage) < order.index(other)
 
 
 def _check_same(number: int, genome: np.ndarray, recorded: dict[int, np.ndarray]) -> None:
@@ -358,7 +500,16 @@ def _versions() -> dict[str, str]:
     """What this session computes with."""
     import torch
 
-    packages = ("torch", "transformers", "numpy", "cma", "safetensors", "evollm-studio")
+    packages = (
+        "torch",
+        "transformers",
+        "numpy",
+        "cma",
+        "cmaes",
+        "pymoo",
+        "safetensors",
+        "evollm-studio",
+    )
     found = {}
     for package in packages:
         try:

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import yaml
 
+from studio.merge.data_flow import DataFlowSpace
 from studio.merge.mergekit_config import mergekit_obstacle
-from studio.merge.parameter_space import ParameterSpace
+from studio.merge.space import Space
 from studio.models import bundled
 
 if TYPE_CHECKING:
+    from studio.merge.virtual import Virtual
     from studio.models import Checkpoint
 
 #: Licences (hub ids) whose only demand is to keep their notices.
@@ -31,7 +33,7 @@ _KNOWN = re.compile(
 )
 _RESTRICTED = re.compile(r"-nc\b|non-?commercial|research|\bamlr\b", re.IGNORECASE)
 _EVOLVED = (
-    "evolved with EvoLLM Studio in the parameter space of "
+    "evolved with EvoLLM Studio in the {} space of "
     "[Evolutionary Optimization of Model Merging Recipes](https://arxiv.org/abs/2403.13187)"
 )
 _GIVEN = "made with EvoLLM Studio with the weights given below; nothing was searched"
@@ -86,7 +88,7 @@ def model_card(
     *,
     title: str,
     recipe: str,
-    space: ParameterSpace,
+    space: Space,
     genome: np.ndarray,
     scores: Sequence[Mapping] = (),
     lineage: Mapping[str, object] | None = None,
@@ -105,22 +107,21 @@ def model_card(
         StudioError: the genome does not belong to the space.
     """
     table = space.table(genome)
-    licence, sentence = licence_of_merge(space.models)
+    licence, sentence = licence_of_merge(real_models(space.models))
     front = {
         **licence,
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
-        "base_model": [model.name for model in space.models if _on_the_hub(model)],
+        "base_model": [model.name for model in real_models(space.models) if _on_the_hub(model)],
         "base_model_relation": "merge",
-        "tags": ["merge", "evollm-studio", space.method.name],
+        "tags": ["merge", "evollm-studio", _tag(space)],
     }
     if not front["base_model"]:
         del front["base_model"], front["base_model_relation"]
     parts = [
         f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---",
         f"# {_plain(title)}",
-        f"A merge of {len(space.sources)} model(s) with the method `{space.method.name}` "
-        f"({space.method.reference}), {_EVOLVED if lineage else _GIVEN}.",
+        f"{_form(space, genome)}, {_EVOLVED.format(_words(space)) if lineage else _GIVEN}.",
         "## Models and licences",
         _table(["model", "role", "licence"], _model_rows(space)),
         f"**Licence of the merge.** {_plain(sentence)}",
@@ -145,7 +146,9 @@ def model_card(
         ]
     columns = [c for c in table[0] if any(row[c] is not None for row in table)]
     parts += [
-        "## What is merged how",
+        "## Which layers in which order"
+        if isinstance(space, DataFlowSpace)
+        else "## What is merged how",
         _table(columns, [[_number(row[c]) for c in columns] for row in table]),
         "`genome.json` has the exact numbers.",
         "## Recipe",
@@ -155,10 +158,40 @@ def model_card(
     return "\n\n".join(parts) + "\n"
 
 
-def _model_rows(space: ParameterSpace) -> list[list]:
-    rows = [[source.name, "source", source.licence or "not stated"] for source in space.sources]
-    if space.base:
-        rows.insert(0, [space.base.name, "base", space.base.licence or "not stated"])
+def real_models(models: "Sequence[Checkpoint | Virtual]") -> "list[Checkpoint]":
+    """The checkpoints on disk that models are made of, each once."""
+    real = [part for model in models for part in getattr(model, "models", [model])]
+    return list({model.path.resolve(): model for model in real}.values())
+
+
+def _form(space: Space, genome: np.ndarray) -> str:
+    """What kind of model this is, as the beginning of a sentence."""
+    if isinstance(space, DataFlowSpace):
+        layers = space.properties(genome)["length"]
+        return f"A path of {layers:.0f} layers through {len(space.sources)} model(s)"
+    return (
+        f"A merge of {len(space.sources)} model(s) with the method `{space.method.name}` "
+        f"({space.method.reference})"
+    )
+
+
+def _words(space: Space) -> str:
+    return space.kind.replace("_", "-")
+
+
+def _tag(space: Space) -> str:
+    return "data-flow" if isinstance(space, DataFlowSpace) else space.method.name
+
+
+def _model_rows(space: Space) -> list[list]:
+    base = getattr(space, "base", None)
+    roles = [(base, "base")] if base else []
+    roles += [(source, "source") for source in space.sources]
+    rows = []
+    for model, role in roles:
+        rows.append([model.name, role, model.licence or "not stated"])
+        for part in getattr(model, "models", []):  # what a merge among the sources is made of
+            rows.append([part.name, f"in {model.name}", part.licence or "not stated"])
     return rows
 
 
@@ -167,11 +200,11 @@ def _on_the_hub(model: "Checkpoint") -> bool:
     return not local and _HUB_ID.fullmatch(model.name) is not None
 
 
-def _mergekit_sentence(space: ParameterSpace) -> str:
+def _mergekit_sentence(space: Space) -> str:
     if obstacle := mergekit_obstacle(space):
         return f"There is no mergekit configuration of this merge: {_plain(obstacle)}"
     text = "`mergekit.yaml` is the same merge as a mergekit configuration"
-    if space.method.masks == "random":
+    if not isinstance(space, DataFlowSpace) and space.method.masks == "random":
         text += ", except that mergekit draws other random masks"
     return text + "."
 

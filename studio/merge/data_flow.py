@@ -10,17 +10,33 @@ issue tracker, the first and the last layer of the main model enclose whatever w
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from studio.errors import StudioError
+from studio.merge.space import checked
 
 if TYPE_CHECKING:
     import torch
 
     from studio.merge.path import PathCheckpoint, PathModel
     from studio.models.checkpoint import Checkpoint
+
+#: The modules of a layer that write to the residual stream, by architecture. Where a norm follows
+#: the projections (Gemma 2 and 3), it is the norm that writes.
+PROJECTIONS = ("self_attn.o_proj", "mlp.down_proj")
+POST_NORMS = ("post_attention_layernorm", "post_feedforward_layernorm")
+WRITERS = {
+    "LlamaForCausalLM": PROJECTIONS,
+    "MistralForCausalLM": PROJECTIONS,
+    "Qwen2ForCausalLM": PROJECTIONS,
+    "Qwen3ForCausalLM": PROJECTIONS,
+    "GemmaForCausalLM": PROJECTIONS,
+    "Gemma2ForCausalLM": POST_NORMS,
+    "Gemma3ForCausalLM": POST_NORMS,
+}
 
 #: Hidden units of the network that predicts W.
 HIDDEN = 8
@@ -184,7 +200,8 @@ class DataFlowSpace:
 
     def _called(self, i: int) -> str:
         source, layer = self.layers[i]
-        return f"{self.sources[source].name} {layer}"
+        # where folders lie here is nobody else's business: names go into exports
+        return f"{Path(self.sources[source].name).name} {layer}"
 
     # ── meaning ──────────────────────────────────────────────────────────────────────────────────
 
@@ -194,8 +211,6 @@ class DataFlowSpace:
         Raises:
             StudioError: wrong length, not a finite number, or outside its bounds.
         """
-        from studio.merge.genome import checked
-
         return checked(self, genome)
 
     def path(self, genome: np.ndarray) -> list[Step]:
@@ -279,6 +294,11 @@ class DataFlowSpace:
         from studio.merge.path import PathModel
 
         return PathModel(self, precision=precision, device=device)
+
+    def memory(self, precision: str) -> int:
+        """Bytes that `live` takes: the sources and no more."""
+        entry = 4 if precision == "fp32" else 2
+        return entry * sum(source.parameters for source in self.sources)
 
     def checkpoint(self, genome: np.ndarray, precision: str, name: str) -> "PathCheckpoint":
         """The ordinary checkpoint that a genome stands for."""

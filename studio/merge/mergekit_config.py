@@ -8,7 +8,9 @@ import numpy as np
 import yaml
 
 from studio.errors import StudioError
+from studio.merge.data_flow import PROJECTIONS, WRITERS, DataFlowSpace
 from studio.merge.parameter_space import ParameterSpace, Part, Setting
+from studio.merge.space import Space
 from studio.models import bundled
 
 _RANDOM = """\
@@ -19,8 +21,15 @@ _RANDOM = """\
 _BUNDLED = "# Paths of bundled models are relative to the folder of EvoLLM Studio.\n"
 
 
-def mergekit_obstacle(space: ParameterSpace) -> str | None:
+def mergekit_obstacle(space: Space) -> str | None:
     """Why mergekit cannot express merges of this space, in a sentence; None where it can."""
+    for source in space.sources:
+        if hasattr(source, "models"):
+            return f"{source.name} is a merge that was never written to disk."
+    if isinstance(space, DataFlowSpace):
+        if WRITERS[space.main.architecture] != PROJECTIONS:
+            return "mergekit cannot scale what the norms of this architecture write."
+        return None
     donor = _donor(space)
     if donor.tied != space.tied:
         return (
@@ -70,6 +79,35 @@ def mergekit_yaml(space: ParameterSpace, genome: np.ndarray, dtype: str) -> str 
     comment = "# Made by EvoLLM Studio. Run with: mergekit-yaml mergekit.yaml OUTPUT_FOLDER\n"
     if space.method.masks == "random":
         comment += _RANDOM
+    if any(model.name in bundled() for model in space.models):
+        comment += _BUNDLED
+    text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, default_flow_style=None)
+    return comment + text
+
+
+def mergekit_path_yaml(space: DataFlowSpace, genome: np.ndarray, dtype: str) -> str | None:
+    """As `mergekit_yaml`, for a path: mergekit's passthrough, a slice per layer.
+
+    Scales are folded: a slice multiplies what its layer writes to the residual stream by 1/c.
+    """
+    path = space.path(genome)
+    if mergekit_obstacle(space):
+        return None
+    slices = []
+    for step in path:
+        layers = [step.layer, step.layer + 1]
+        entry = {"model": _path(space.sources[step.source]), "layer_range": layers}
+        if step.divisor != 1.0:
+            scales = [
+                {"filter": writer.rpartition(".")[2], "value": 1 / step.divisor}
+                for writer in PROJECTIONS
+            ]
+            entry["parameters"] = {"scale": [*scales, {"value": 1.0}]}
+        slices.append({"sources": [entry]})
+    document = {"merge_method": "passthrough", "dtype": "float32", "slices": slices}
+    if dtype != "float32":
+        document["out_dtype"] = dtype
+    comment = "# Made by EvoLLM Studio. Run with: mergekit-yaml mergekit.yaml OUTPUT_FOLDER\n"
     if any(model.name in bundled() for model in space.models):
         comment += _BUNDLED
     text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, default_flow_style=None)

@@ -7,6 +7,7 @@ source: a weight and, where the method trims or drops, a density.
 """
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,8 +18,12 @@ import numpy as np
 
 from studio.errors import StudioError
 from studio.merge.methods import METHODS
+from studio.merge.space import checked
 
 if TYPE_CHECKING:
+    import torch
+
+    from studio.merge.live import LiveModel
     from studio.merge.virtual import Merged
     from studio.models.checkpoint import Checkpoint
 
@@ -95,6 +100,7 @@ class ParameterSpace:
 
     Attributes:
         genes, names: one per number of a genome; lower, upper, initial: float64 ``[d]``.
+        binary: bool ``[d]``, all False: every gene is continuous.
         tensors: every merged tensor's shape by canonical name.
         tied: whether the merged model ties its head to its embedding.
         parts: the tensors that share genes.
@@ -110,6 +116,8 @@ class ParameterSpace:
         ... )
         >>> settings = space.settings(space.initial)  # doctest: +SKIP
     """
+
+    kind = "parameter"
 
     def __init__(
         self,
@@ -155,6 +163,7 @@ class ParameterSpace:
         self.lower = np.array([gene.low for gene in self.genes])
         self.upper = np.array([gene.high for gene in self.genes])
         self.initial = np.full(len(self.genes), INITIAL)
+        self.binary = np.zeros(len(self.genes), bool)
 
     @property
     def models(self) -> "list[Checkpoint]":
@@ -274,24 +283,7 @@ class ParameterSpace:
         Raises:
             StudioError: wrong length, not a finite number, or outside its bounds.
         """
-        try:
-            genome = np.asarray(genome, dtype=np.float64)
-        except (TypeError, ValueError) as error:
-            raise StudioError("A genome is a list of numbers; this one is not.") from error
-        if genome.shape != (len(self.genes),):
-            raise StudioError(
-                f"This genome has shape {genome.shape}, but the recipe's parameter space has "
-                f"{len(self.genes)} genes; use a genome of the same recipe."
-            )
-        # Written so that NaN, which compares false with everything, counts as outside too.
-        outside = np.flatnonzero(~((genome >= self.lower) & (genome <= self.upper)))
-        if outside.size:
-            gene, value = self.genes[outside[0]], genome[outside[0]]
-            raise StudioError(
-                f"The gene {gene.name} is {value:g}; it must lie between {gene.low:g} and "
-                f"{gene.high:g}."
-            )
-        return genome
+        return checked(self, genome)
 
     def part_settings(self, genome: np.ndarray) -> list[tuple[Part, Setting]]:
         """What the genome says for each part of the model; raises as `check`."""
@@ -317,6 +309,27 @@ class ParameterSpace:
         return {
             name: setting for part, setting in self.part_settings(genome) for name in part.tensors
         }
+
+    def live(self, precision: str, device: "torch.device | str | None" = None) -> "LiveModel":
+        """A resident model that takes on one merge after another."""
+        from studio.merge.live import LiveModel
+
+        return LiveModel(self, precision=precision, device=device)
+
+    def properties(self, genome: np.ndarray) -> dict[str, float]:
+        """``length`` in layers and ``parameters``: those of every merge."""
+        self.check(genome)
+        return self.worst()
+
+    def worst(self) -> dict[str, float]:
+        """The `properties`, which no genome changes."""
+        parameters = sum(math.prod(shape) for shape in self.tensors.values())
+        return {"length": float(self.template.layers), "parameters": float(parameters)}
+
+    def memory(self, precision: str) -> int:
+        """Bytes that `live` takes: model and base, and per source a task vector and 4 for masks."""
+        entry = 4 if precision == "fp32" else 2
+        return (2 * entry + len(self.sources) * (entry + 4)) * self.template.parameters
 
     def table(self, genome: np.ndarray) -> list[dict]:
         """Rows ``{group, filter, source, weight, density, t}`` for heat maps and cards.

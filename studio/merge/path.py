@@ -6,32 +6,24 @@ leaves embedding, norms and head untouched. Refuses to know where genomes come f
 """
 
 import copy
+import hashlib
+import json
+from pathlib import Path as File
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import nn
 
-from studio.merge.data_flow import DataFlowSpace, Step
+from studio.merge.data_flow import POST_NORMS, WRITERS, DataFlowSpace, Step, layer_suffix
 from studio.merge.ingredients import dtype_of
 from studio.merge.live import default_device
+from studio.merge.mergekit_config import mergekit_path_yaml
+from studio.merge.parameter_space import layer_of
+from studio.merge.virtual import Virtual
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-#: The modules of a layer that write to the residual stream, by architecture. Where a norm follows
-#: the projections (Gemma 2 and 3), it is the norm that writes.
-PROJECTIONS = ("self_attn.o_proj", "mlp.down_proj")
-POST_NORMS = ("post_attention_layernorm", "post_feedforward_layernorm")
-WRITERS = {
-    "LlamaForCausalLM": PROJECTIONS,
-    "MistralForCausalLM": PROJECTIONS,
-    "Qwen2ForCausalLM": PROJECTIONS,
-    "Qwen3ForCausalLM": PROJECTIONS,
-    "GemmaForCausalLM": PROJECTIONS,
-    "Gemma2ForCausalLM": POST_NORMS,
-    "Gemma3ForCausalLM": POST_NORMS,
-}
+    from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 
 class _Divided(nn.Module):
@@ -103,6 +95,109 @@ class PathModel:
         if hasattr(inner, "has_sliding_layers"):  # what Qwen looks up once, when it is built
             inner.has_sliding_layers = "sliding_attention" in config.layer_types
         self.genome = np.array(genome, dtype=np.float64)
+
+
+class PathCheckpoint(Virtual):
+    """The path that a genome of a data-flow space describes, as an ordinary checkpoint.
+
+    Every slot has a copy of its layer, whose residual writers are divided by the slot's c: what
+    `PathModel` computes, in transformers' own classes.
+
+    Args:
+        space: what the genome means.
+        genome: float64 ``[d]``.
+        precision: "fp32" or "bf16".
+        name: what to call it.
+
+    Raises:
+        StudioError: the genome does not belong to the space, or unknown precision.
+    """
+
+    def __init__(
+        self, space: DataFlowSpace, genome: np.ndarray, *, precision: str = "fp32", name: str
+    ):
+        super().__init__(name, space.main, space.sources, precision)
+        self.space = space
+        self.genome = np.array(space.check(genome))
+        self._path = space.path(genome)
+        _describe(self.config, space, self._path)
+        self._shapes, self._origins = self._layout()
+
+    def _layout(self) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[Step, str]]]:
+        """Every tensor's shape, and for a layer's tensor its step and its name in the source."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        origins: dict[str, tuple[Step, str]] = {}
+        main = self.space.main
+        for name in main.names():
+            if layer_of(name) is None:
+                shapes[name] = main.shape(name)
+            elif layer_suffix(name, 0):  # in the place of the first layer stand all of the path's
+                for position, step in enumerate(self._path):
+                    suffix = layer_suffix(name, 0)
+                    slot = f"model.layers.{position}.{suffix}"
+                    origins[slot] = step, f"model.layers.{step.layer}.{suffix}"
+                    shapes[slot] = main.shape(name)
+        return shapes, origins
+
+    def names(self) -> list[str]:
+        return list(self._shapes)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self._shapes[self._stored(name)]
+
+    def get(self, name: str) -> torch.Tensor:
+        name = self._stored(name)
+        if name not in self._origins:
+            return self.space.main.get(name).to(self.dtype, copy=True).contiguous()
+        step, stored = self._origins[name]
+        tensor = self.space.sources[step.source].get(stored)
+        written = self._writer(name)
+        if written is None or step.divisor == 1.0:
+            return tensor.to(self.dtype, copy=True).contiguous()
+        # the live model rounds its weights first, and divides what they write
+        tensor = tensor.to(self.dtype).double()
+        if written == "norm":  # a Gemma norm multiplies by 1 + w
+            tensor = (1 + tensor) / step.divisor - 1
+        else:
+            tensor = tensor / step.divisor
+        return tensor.to(self.dtype).contiguous()
+
+    def _writer(self, name: str) -> str | None:
+        """ "norm" or "projection" for a tensor of a module that writes to the residual stream."""
+        for writer in WRITERS[self.architecture]:
+            if f".{writer}." in name:
+                return "norm" if writer in POST_NORMS else "projection"
+        return None
+
+    def fingerprint(self) -> str:
+        steps = [[step.source, step.layer, step.divisor] for step in self._path]
+        parts = [[model.fingerprint() for model in self.space.sources], steps, str(self.dtype)]
+        return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()
+
+    def tokenizer(self) -> "PreTrainedTokenizerBase":
+        return self.space.main.tokenizer()
+
+    def generation_config(self) -> "GenerationConfig":
+        return self.space.main.generation_config()
+
+    def documents(self) -> dict[str, str]:
+        """``genome.json``: the path, a step a line, and every gene; floats as they are.
+
+        And ``mergekit.yaml``, where mergekit can express the path.
+        """
+        rows = [dict(row, source=File(row["source"]).name) for row in self.space.table(self.genome)]
+        genes = [
+            {"gene": gene, "value": value}
+            for gene, value in zip(self.space.names, self.genome.tolist(), strict=True)
+        ]
+        text = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+        more = ",\n".join(json.dumps(row, ensure_ascii=False) for row in genes)
+        documents = {"genome.json": f'{{"path": [\n{text}\n],\n"genes": [\n{more}\n]}}\n'}
+        dtype = str(self.dtype).removeprefix("torch.")
+        mergekit = mergekit_path_yaml(self.space, self.genome, dtype)
+        if mergekit is not None:
+            documents["mergekit.yaml"] = mergekit
+        return documents
 
 
 def _slot(layer: nn.Module, position: int, divisor: float, writers: tuple[str, ...]) -> nn.Module:

@@ -22,8 +22,8 @@ STEPS: list[str] = [
         run      TEXT NOT NULL REFERENCES runs ON DELETE CASCADE,
         seq      INTEGER NOT NULL,
         at       REAL NOT NULL,
-        kind     TEXT NOT NULL,             -- session|inputs|phase|queued|ask|tell|
-                                            -- favorite|winner|halving
+        kind     TEXT NOT NULL,             -- session|inputs|phase|queued|start|ask|tell|
+                                            -- front|favorite|winner|halving
         payload  TEXT NOT NULL,             -- JSON; floats as float.hex, so exact
         PRIMARY KEY (run, seq)
     ) WITHOUT ROWID;

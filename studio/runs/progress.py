@@ -20,7 +20,7 @@ class Progress:
 
     Attributes:
         state: queued | running | stopping | interrupted | stopped | finished | failed.
-        stage: sources | cma | random | selection | report, or '' when not running.
+        stage: sources | a stage's name | selection | report, or '' when not running.
         done, total: candidates scored, of all stages' budgets.
         best, best_id: the search's best candidate so far (score on the search's examples, 0 to 1).
         tokens_per_second, candidates_per_minute: over the latest candidates.
@@ -45,16 +45,16 @@ def progress(store: Store, run: str) -> Progress:
     """Where a run stands now."""
     record = store.run(run)
     recipe = Recipe.from_yaml(record.recipe)
-    names = recipe.stages()
+    stages = recipe.stages()
     everything = store.candidates(record.id)
     scored = [c for c in everything if c.score is not None]
-    total = recipe.budget.candidates * len(names)
-    # the optimizer's favourite is a candidate beyond the budget
+    total = recipe.budget.candidates * len(stages)
+    # a search's start and its optimizer's favourite are candidates beyond the budget
     events = store.events(record.id)
-    beyond = sum(event.kind == "favorite" for event in events)
+    beyond = sum(event.kind in ("start", "favorite") for event in events)
     phases = [event.payload["name"] for event in events if event.kind == "phase"]
     done = min(max(0, len(scored) - beyond), total)
-    best = store.best(record.id, names[0])
+    best = store.best(record.id)
     recent = scored[-_RECENT:]
     seconds = sum(c.seconds for c in recent)
     answers = sum(c.examples for c in recent)

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from studio.recipe import PROPERTIES
+
 QUEUED, RUNNING, STOPPED, FINISHED, FAILED = "queued", "running", "stopped", "finished", "failed"
 
 
@@ -39,17 +41,28 @@ class Event:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A genome (float64 [d]) and its score on the search's examples (None while pending)."""
+    """A genome (float64 [d]) and what the search measured of it.
+
+    ``scores`` has each objective's value on the search's examples, by name, as measured (nothing
+    negated); it is empty while the candidate is pending. ``examples``, ``tokens`` and ``seconds``
+    are those of all objectives together.
+    """
 
     id: int
     stage: str
     generation: int
     genome: np.ndarray
-    score: float | None
+    scores: dict[str, float]
     examples: int
     tokens: int
     seconds: float
     broken: str
+
+    @property
+    def score(self) -> float | None:
+        """The mean of the tasks' scores, in [0, 1]; None while pending."""
+        tasks = [value for name, value in self.scores.items() if name not in PROPERTIES]
+        return sum(tasks) / len(tasks) if tasks else None
 
 
 @dataclass(frozen=True)
@@ -75,6 +88,11 @@ class Evaluation:
     seconds: float
     broken: str
     outcomes: tuple[Outcome, ...]
+
+    @classmethod
+    def of_property(cls, subject: str, name: str, value: float) -> "Evaluation":
+        """A property of a candidate, recorded beside its tasks' scores: nothing was generated."""
+        return cls(subject, name, "dev", value, tokens=0, seconds=0.0, broken="", outcomes=())
 
 
 #: 'RUN:12' or 'RUN:best', RUN being a run's id, its beginning, or 'last'.

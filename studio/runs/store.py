@@ -21,8 +21,10 @@ import tempfile
 import threading
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,9 @@ from studio.errors import StudioError
 from studio.runs.migrations import STEPS
 from studio.runs.records import QUEUED, Candidate, Evaluation, Event, Outcome, Run
 from studio.workspace import workspace
+
+#: What an optimizer is told of a candidate: a score, or one per objective.
+Told = float | Sequence[float]
 
 
 class Store:
@@ -260,36 +265,34 @@ class Store:
                 ],
             )
 
-    def record_tell(self, run: str, stage: str, told: dict[int, float]) -> None:
+    def record_tell(self, run: str, stage: str, told: Mapping[int, Told]) -> None:
         """Record exactly what the optimizer is told, in the order of the mapping."""
-        payload = {"stage": stage, "told": [[number, float(v).hex()] for number, v in told.items()]}
+        payload = {"stage": stage, "told": [[number, _exact(v)] for number, v in told.items()]}
         self.append(run, "tell", payload)
+
+    @staticmethod
+    def told(event: Event) -> dict[int, Told]:
+        """What `record_tell` recorded, to the bit."""
+        return {
+            number: float.fromhex(value)
+            if isinstance(value, str)
+            else tuple(map(float.fromhex, value))
+            for number, value in event.payload["told"]
+        }
 
     # ── evaluations ───────────────────────────────────────────────────────────────────────────
 
-    def record_evaluation(self, run: str, evaluation: Evaluation) -> None:
-        """Record a model's outcomes on a split; a second one of the same replaces the first."""
-        outcomes = [
-            [o.example, o.score, o.response, o.details, o.tokens] for o in evaluation.outcomes
-        ]
-        packed = zlib.compress(json.dumps(outcomes, ensure_ascii=False).encode())
-        e = evaluation
+    def record_evaluation(self, run: str, *evaluations: Evaluation) -> None:
+        """Record a model's outcomes on splits, all or none of them; a second one of the same
+        replaces the first."""
+        rows = [
+            (run, e.subject, e.task, e.split, time.time(), e.score, len(e.outcomes), e.tokens,
+             e.seconds, e.broken, _packed(e.outcomes))
+            for e in evaluations
+        ]  # fmt: skip
         with self._transaction() as db:
-            db.execute(
-                "INSERT OR REPLACE INTO evaluations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    run,
-                    e.subject,
-                    e.task,
-                    e.split,
-                    time.time(),
-                    e.score,
-                    len(e.outcomes),
-                    e.tokens,
-                    e.seconds,
-                    e.broken,
-                    packed,
-                ),
+            db.executemany(
+                "INSERT OR REPLACE INTO evaluations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
             )
             db.execute("UPDATE runs SET version = version + 1 WHERE id = ?", (run,))
 
@@ -325,21 +328,23 @@ class Store:
 
     def candidates(self, run: str, stage: str | None = None) -> list[Candidate]:
         """All candidates in the order asked, with their dev scores."""
+        return self._candidates("c.run = ? AND (? IS NULL OR c.stage = ?)", run, stage, stage)
+
+    def _candidates(self, which: str, *values: Any) -> list[Candidate]:
+        """The candidates that a condition picks, with a row per objective until they are one."""
         rows = self._rows(
-            "SELECT c.*, e.score, e.examples, e.tokens, e.seconds, e.broken FROM candidates c "
+            "SELECT c.*, e.task, e.score, e.examples, e.tokens, e.seconds, e.broken "
+            "FROM candidates c "
             "LEFT JOIN evaluations e ON e.run = c.run AND e.subject = 'candidate:' || c.id "
-            "AND e.split = 'dev' WHERE c.run = ? AND (? IS NULL OR c.stage = ?) ORDER BY c.id",
-            run,
-            stage,
-            stage,
+            f"AND e.split = 'dev' WHERE {which} ORDER BY c.id, e.rowid",
+            *values,
         )
-        return [_candidate(row) for row in rows]
+        return [_candidate(list(group)) for _, group in groupby(rows, itemgetter("id"))]
 
     def candidate(self, run: str, number: int) -> Candidate:
         """One candidate; raises StudioError if the run has none of that number."""
-        for candidate in self.candidates(run):
-            if candidate.id == number:
-                return candidate
+        for candidate in self._candidates("c.run = ? AND c.id = ?", run, number):
+            return candidate
         raise StudioError(f"Run {run} has no candidate {number}; `python -m studio show {run}`.")
 
     def ranked(self, run: str, stage: str | None = None) -> list[Candidate]:
@@ -368,11 +373,15 @@ class Store:
         """The candidate a run (or one of its stages) reports; None before the first score.
 
         Once the finalists were compared on the whole dev split, the winner of that; until then the
-        highest score, the earliest of equals.
+        highest score, the earliest of equals. Without a stage, a winner that only became another
+        stage's source does not count.
         """
         for event in self.events(run):
-            if event.kind == "winner" and stage in (None, event.payload["stage"]):
-                return self.candidate(run, event.payload["id"])
+            if event.kind != "winner":
+                continue
+            payload = event.payload
+            if payload["stage"] == stage or (stage is None and payload.get("final", True)):
+                return self.candidate(run, payload["id"])
         return next(iter(self.ranked(run, stage)), None)
 
 
@@ -426,17 +435,30 @@ def _run(row: sqlite3.Row) -> Run:
     return Run(**{**dict(row), "stop": bool(row["stop"])})
 
 
-def _candidate(row: sqlite3.Row) -> Candidate:
+def _exact(told: Told) -> str | list[str]:
+    """Floats as hex, so that they come back to the bit."""
+    return float(told).hex() if isinstance(told, int | float) else [float(v).hex() for v in told]
+
+
+def _packed(outcomes: Sequence[Outcome]) -> bytes:
+    rows = [[o.example, o.score, o.response, o.details, o.tokens] for o in outcomes]
+    return zlib.compress(json.dumps(rows, ensure_ascii=False).encode())
+
+
+def _candidate(rows: list[sqlite3.Row]) -> Candidate:
+    """A candidate from its rows, one per objective; a pending one has a single row without."""
+    first = rows[0]
+    scored = [row for row in rows if row["task"] is not None]
     return Candidate(
-        id=row["id"],
-        stage=row["stage"],
-        generation=row["generation"],
-        genome=np.frombuffer(row["genome"], "<f8").astype(np.float64),
-        score=row["score"],
-        examples=row["examples"] or 0,
-        tokens=row["tokens"] or 0,
-        seconds=row["seconds"] or 0.0,
-        broken=row["broken"] or "",
+        id=first["id"],
+        stage=first["stage"],
+        generation=first["generation"],
+        genome=np.frombuffer(first["genome"], "<f8").astype(np.float64),
+        scores={row["task"]: row["score"] for row in scored},
+        examples=sum(row["examples"] for row in scored),
+        tokens=sum(row["tokens"] for row in scored),
+        seconds=sum(row["seconds"] for row in scored),
+        broken=next((row["broken"] for row in scored if row["broken"]), ""),
     )
 
 

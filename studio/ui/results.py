@@ -13,6 +13,7 @@ import gradio as gr
 from studio import api
 from studio.errors import StudioError
 from studio.evolve import inputs
+from studio.evolve.spaces import rebuild_space
 from studio.recipe import Recipe
 from studio.runs import Run
 from studio.tasks import Example
@@ -251,16 +252,15 @@ def draw_heat(run: Run, language: str) -> str:
     if best is None:
         return ""
     try:
-        rows = _table(run.recipe, best.genome.tobytes())
+        rows = _table(run.id, best.id)
     except StudioError as error:  # a model of an old run may be gone; its scores are still there
         return pieces.empty(str(error))
     return pieces.heat_map(rows, best.id, language)
 
 
 @lru_cache(maxsize=16)
-def _table(recipe: str, genome: bytes) -> list[dict[str, Any]]:
-    """What a genome means; opening the models takes a moment, so it is kept."""
-    import numpy as np
-
+def _table(run: str, number: int) -> list[dict[str, Any]]:
+    """What a candidate's genome means; opening the models takes a moment, so it is kept."""
     engine()
-    return Recipe.from_yaml(recipe).build_space().table(np.frombuffer(genome, "<f8"))
+    candidate = store().candidate(run, number)
+    return rebuild_space(store(), run, candidate.stage).table(candidate.genome)

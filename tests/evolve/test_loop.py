@@ -14,6 +14,7 @@ import torch
 from studio import api, chat
 from studio.errors import StudioError
 from studio.evolve import loop
+from studio.evolve.spaces import first_space
 from studio.recipe import Recipe
 from studio.runs import Store
 from studio.runs.lock import hold
@@ -82,7 +83,7 @@ def test_an_evolution_is_recorded_from_start_to_report(whole, tiny_recipe):
     assert [c.id for c in store.candidates(run)] == list(range(29))
     assert len({c.genome.tobytes() for c in store.candidates(run)}) == 29
     assert len({c.score for c in searched}) > 2  # they do differ
-    space = recipe.build_space()
+    space = first_space(recipe)
     for candidate in store.candidates(run):
         assert (candidate.genome >= space.lower).all() and (candidate.genome <= space.upper).all()
         evaluation = store.evaluation(run, f"candidate:{candidate.id}", "csv", "dev")
@@ -140,7 +141,7 @@ def test_a_recorded_score_is_what_the_genome_gives_again(whole, tiny_recipe):
     store, run = whole
     recipe = tiny_recipe()
     task = recipe.build_tasks()[0]
-    live = LiveModel(recipe.build_space())
+    live = LiveModel(first_space(recipe))
     for number in (20, 3, 14):  # in another order, on a fresh live model
         live.apply(store.candidate(run, number).genome)
         found = evaluate(

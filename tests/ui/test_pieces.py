@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from studio.errors import StudioError
+from studio.evolve.spaces import first_space
 from studio.recipe import Recipe
 from studio.runs import Outcome, Progress, Run
 from studio.ui import evolve, pieces, plots, shared, strings, take_home
@@ -184,9 +185,8 @@ def test_heat_map_of_every_kind_of_space(tiny_family):
         "objectives": [{"task": "jmath"}],
     }
     for method, cells in (("dare_ties", "0.50<small>0.50"), ("linear", "0.50"), ("slerp", "0.50")):
-        space = Recipe.from_dict(
-            recipe | {"space": {"method": method, "filters": ["mlp"], "layer_granularity": 2}}
-        ).build_space()
+        options = {"method": method, "filters": ["mlp"], "layer_granularity": 2}
+        space = first_space(Recipe.from_dict(recipe | {"space": options}))
         html = pieces.heat_map(space.table(space.initial), 3, "en")
         Balanced(html)
         assert cells in html and "layers 0-1 · mlp" in html

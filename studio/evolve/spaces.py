@@ -1,0 +1,129 @@
+"""From a recipe to what its searches work in: models opened, spaces laid out, winners passed on.
+
+Knows how a stage's space follows from the recipe, its models and the winners of earlier stages, and
+how to find all that again in a record. Refuses to search.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from studio.evolve import inputs
+from studio.merge.space import Space
+from studio.recipe import Parameter, Recipe, Stage
+from studio.runs.records import Candidate, split_reference
+from studio.runs.store import Store
+
+if TYPE_CHECKING:
+    from studio.merge.virtual import Virtual
+    from studio.models import Checkpoint
+
+    Model = Checkpoint | Virtual
+
+
+def open_model(name: str, store: Store | None = None) -> "Model":
+    """A bundled model, folder or hub id, or 'RUN:12' for a candidate of a recorded run.
+
+    Raises:
+        StudioError: there is none of that name, or it cannot be used.
+    """
+    from studio.models import Checkpoint
+
+    reference = split_reference(name)
+    if reference is None:
+        return Checkpoint.open(name)
+    store = store or Store()
+    run = store.run(reference[0]).id
+    return rebuild(store, run, store.pick(run, reference[1]), name)
+
+
+def open_models(recipe: Recipe, store: Store | None = None) -> "list[Model]":
+    """The base, if one is named, then the sources, opened; raises as `open_model`."""
+    return [open_model(name, store) for name in [recipe.base, *recipe.sources] if name]
+
+
+def build_space(
+    recipe: Recipe,
+    stage: Stage,
+    models: "Sequence[Model]",
+    winners: "Mapping[str, Virtual] | None" = None,
+) -> Space:
+    """Lay out the genome of a stage.
+
+    Args:
+        models: of `open_models`.
+        winners: by stage; those of ``stage.pool`` lead the pool of a data-flow space.
+
+    Raises:
+        StudioError: the models do not fit.
+    """
+    from studio.merge.data_flow import DataFlowSpace
+    from studio.merge.parameter_space import ParameterSpace
+    from studio.models import check_compatible
+
+    base, sources = (models[0], models[1:]) if recipe.base else (None, models)
+    options: dict[str, Any] = stage.space.model_dump(exclude={"type", "sources"})
+    if isinstance(stage.space, Parameter):
+        check_compatible(base, sources)
+        return ParameterSpace(base, sources, seed=recipe.seed, **options)
+    by_name = dict(zip(recipe.sources, sources, strict=True))
+    lenders = [by_name[name] for name in stage.space.sources or recipe.sources]
+    return DataFlowSpace([*((winners or {})[name] for name in stage.pool), *lenders], **options)
+
+
+def first_space(recipe: Recipe, store: Store | None = None) -> Space:
+    """The space of the recipe's first search; raises as `open_models` and `build_space`."""
+    return build_space(recipe, recipe.stages()[0], open_models(recipe, store))
+
+
+def check(recipe: Recipe, store: Store | None = None) -> None:
+    """Lay out every space that can be laid out before a search.
+
+    Raises:
+        StudioError: the models cannot be opened, or do not fit.
+    """
+    models = open_models(recipe, store)
+    winners: dict[str, Any] = {}
+    for stage in recipe.stages():
+        space = build_space(recipe, stage, models, winners)
+        # any merge will do: all of them have the same form
+        winners[stage.name] = space.checkpoint(space.initial, recipe.precision, stage.name)
+
+
+def winner_name(candidate: Candidate) -> str:
+    """What a stage's winner is called as a source of the next."""
+    return f"{candidate.stage} #{candidate.id}"
+
+
+def recorded_space(
+    store: Store, run: str, recipe: Recipe, models: "Sequence[Model]", name: str
+) -> Space:
+    """The space of a stage whose pool's winners are recorded; raises as `build_space`."""
+    stage = next(stage for stage in recipe.stages() if stage.name == name)
+    winners = {}
+    for earlier in stage.pool:
+        candidate = store.best(run, earlier)
+        space = recorded_space(store, run, recipe, models, earlier)
+        winners[earlier] = space.checkpoint(
+            candidate.genome, recipe.precision, winner_name(candidate)
+        )
+    return build_space(recipe, stage, models, winners)
+
+
+def rebuild_space(store: Store, run: str, stage: str) -> Space:
+    """The space of a recorded run's stage, over the very models it was begun with.
+
+    Raises:
+        StudioError: a model is gone or has changed.
+    """
+    record = store.run(run)
+    recipe = Recipe.from_yaml(record.recipe, f"The recipe of run {record.id}")
+    models = open_models(recipe, store)
+    inputs.check(store, record.id, inputs.of_models(models))
+    return recorded_space(store, record.id, recipe, models, stage)
+
+
+def rebuild(store: Store, run: str, candidate: Candidate, name: str) -> "Virtual":
+    """A recorded candidate as a checkpoint; raises as `rebuild_space`."""
+    precision = Recipe.from_yaml(store.run(run).recipe).precision
+    space = rebuild_space(store, run, candidate.stage)
+    return space.checkpoint(candidate.genome, precision, name)
