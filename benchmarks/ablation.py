@@ -37,11 +37,7 @@ def main() -> None:
         "|---|---|---|",
     ]
     for left_out in (None, *recipe.sources):
-        genome = best.genome.copy()
-        for index, gene in enumerate(live.space.genes):
-            if gene.kind == "weight" and gene.source == left_out:
-                genome[index] = 0.0
-        live.apply(genome)
+        live.apply(live.space.without(best.genome, left_out) if left_out else best.genome)
         row = api.scores_of(
             evaluate(
                 live.model, live.tokenizer, task, dev,

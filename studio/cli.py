@@ -264,6 +264,34 @@ def export(
     _json({"folder": str(folder)}) if as_json else out.print(f"Written to {_plain(folder)}")
 
 
+@app.command()
+def paper(as_json: Json = False) -> None:
+    """Run rows 1 to 6 of the paper's Table 1 in miniature, or go on, and say which findings held.
+
+    What the workspace holds already is not run again. Ctrl-C stops it; the same command goes on.
+    """
+    from studio import api
+    from studio import paper as table_one
+
+    store = api.open_store()
+    with err.status("Looking for the runs …") as status:
+
+        def told(row: int, p: "Progress") -> None:
+            eta = f", {_duration(p.eta)} to go" if p.eta is not None else ""
+            status.update(f"Row {row}: {p.stage}, {p.done}/{p.total}, best {_percent(p.best)}{eta}")
+
+        table_one.reproduce(store, told)
+    document = {
+        name: getattr(table_one, name)(store) for name in ("table", "ablations", "findings")
+    }
+    strip = table_one.strip(store)
+    if as_json:
+        rows = [{"label": row["label"], "right": [o.score == 1 for o in row["outcomes"]]}
+                for row in strip]  # fmt: skip
+        return _json(document | {"strip": rows})
+    _paper(document, strip)
+
+
 # ── showing ───────────────────────────────────────────────────────────────────────────────────
 
 
@@ -335,6 +363,33 @@ def _summary(run: str, store: "Store", as_json: bool) -> None:
         rows = {row["role"]: row for row in reversed(report)}
         if "evolved" in rows and rows["evolved"]["subject"].startswith("candidate:"):
             out.print(f"Take it home: python -m studio export {run} --out DIR")
+
+
+def _paper(document: dict[str, list[dict[str, Any]]], strip: list[dict[str, Any]]) -> None:
+    """Table 1 beside ours, the strip of the problems, and what held."""
+    n = next((row["n"] for row in document["table"] if row["n"]), 0)
+    table = _table("", "paper", "MGSM-JA", "here", f"right of {n}", "95 % interval", "run",
+                   title="Table 1, rows 1 to 6, and its miniature", title_justify="left")  # fmt: skip
+    for row in document["table"]:
+        mine = ("–", "", "")
+        if row["score"] is not None:
+            interval = f"{100 * row['low']:.1f} – {100 * row['high']:.1f}"
+            candidate = f"{row['run']}:{row['candidate']}" if row["run"] else ""
+            mine = (_percent(row["score"]), interval, candidate)
+        table.add_row(str(row["id"]), row["model"], f"{row['accuracy']:.1f} %", row["ours"], *mine)
+    out.print(table)
+    for first in range(0, n, 50):
+        out.print(f"problems {first + 1} to {min(n, first + 50)}, █ right")
+        for row in strip:
+            said = "".join(
+                "█" if o.score == 1 else "·" for o in row["outcomes"][first : first + 50]
+            )
+            out.print(f"  {said}  {_plain(row['label'])}", highlight=False)
+    table = _table("finding", "paper", "here", "", title="What held", title_justify="left")
+    for row in document["findings"]:
+        table.add_row(row["claim"], row["paper"], row["here"], row["verdict"])
+    out.print()
+    out.print(table)
 
 
 def _table(*headers: str, **options: Any) -> Table:

@@ -287,6 +287,12 @@ class DataFlowSpace:
         names = (name for name in model.names() if layer_suffix(name, 0))
         return sum(int(np.prod(model.shape(name))) for name in names)
 
+    def unscaled(self) -> "DataFlowSpace":
+        """The same paths without scales: a genome of it is the indicators of one of this."""
+        return DataFlowSpace(
+            self.sources, repeats=self.repeats, scaling="off", max_length=self.max_length
+        )
+
     # ── what a genome becomes ────────────────────────────────────────────────────────────────────
 
     def live(self, precision: str, device: "torch.device | str | None" = None) -> "PathModel":

@@ -316,6 +316,14 @@ class ParameterSpace:
 
         return LiveModel(self, precision=precision, device=device)
 
+    def without(self, genome: np.ndarray, source: str) -> np.ndarray:
+        """The genome with all weights of a source at 0; raises as `check`."""
+        genome = self.check(genome).copy()
+        for index, gene in enumerate(self.genes):
+            if gene.kind == "weight" and gene.source == source:
+                genome[index] = 0.0
+        return genome
+
     def properties(self, genome: np.ndarray) -> dict[str, float]:
         """``length`` in layers and ``parameters``: those of every merge."""
         self.check(genome)
