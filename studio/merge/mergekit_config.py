@@ -18,6 +18,11 @@ _RANDOM = """\
 # share of the L1 norm that was kept instead of 1/density), so that its merge will not be this one
 # entry by entry, and its scores will differ a little.
 """
+#: Architectures of whose biases mergekit does not know: it leaves them out without a word.
+_WITHOUT_BIASES = (
+    "LlamaForCausalLM", "Qwen3ForCausalLM", "GemmaForCausalLM", "Gemma2ForCausalLM",
+    "Gemma3ForCausalLM",
+)  # fmt: skip
 _BUNDLED = "# Paths of bundled models are relative to the folder of EvoLLM Studio.\n"
 
 
@@ -26,9 +31,18 @@ def mergekit_obstacle(space: Space) -> str | None:
     for source in space.sources:
         if hasattr(source, "models"):
             return f"{source.name} is a merge that was never written to disk."
+    template = space.template
+    biased = any(name.endswith(".bias") for name in template.names())
+    if biased and template.architecture in _WITHOUT_BIASES:
+        return f"mergekit leaves out the biases of {template.name}."
     if isinstance(space, DataFlowSpace):
         if WRITERS[space.main.architecture] != PROJECTIONS:
             return "mergekit cannot scale what the norms of this architecture write."
+        if getattr(space.main.config, "layer_types", None):
+            return (
+                f"the configuration of {space.main.name} names a kind of attention per layer "
+                "(layer_types), which mergekit does not fit to another number of layers."
+            )
         return None
     donor = _donor(space)
     if donor.tied != space.tied:
@@ -104,7 +118,12 @@ def mergekit_path_yaml(space: DataFlowSpace, genome: np.ndarray, dtype: str) -> 
             ]
             entry["parameters"] = {"scale": [*scales, {"value": 1.0}]}
         slices.append({"sources": [entry]})
-    document = {"merge_method": "passthrough", "dtype": "float32", "slices": slices}
+    document = {
+        "merge_method": "passthrough",
+        "base_model": _path(space.main),  # whose configuration and tokenizer mergekit copies
+        "dtype": "float32",
+        "slices": slices,
+    }
     if dtype != "float32":
         document["out_dtype"] = dtype
     comment = "# Made by EvoLLM Studio. Run with: mergekit-yaml mergekit.yaml OUTPUT_FOLDER\n"

@@ -128,15 +128,16 @@ class PathCheckpoint(Virtual):
         shapes: dict[str, tuple[int, ...]] = {}
         origins: dict[str, tuple[Step, str]] = {}
         main = self.space.main
+        within = [suffix for name in main.names() if (suffix := layer_suffix(name, 0))]
         for name in main.names():
             if layer_of(name) is None:
                 shapes[name] = main.shape(name)
-            elif layer_suffix(name, 0):  # in the place of the first layer stand all of the path's
+            elif layer_suffix(name, 0) == within[0]:  # here stand all layers of the path
                 for position, step in enumerate(self._path):
-                    suffix = layer_suffix(name, 0)
-                    slot = f"model.layers.{position}.{suffix}"
-                    origins[slot] = step, f"model.layers.{step.layer}.{suffix}"
-                    shapes[slot] = main.shape(name)
+                    for suffix in within:
+                        slot = f"model.layers.{position}.{suffix}"
+                        origins[slot] = step, f"model.layers.{step.layer}.{suffix}"
+                        shapes[slot] = main.shape(f"model.layers.0.{suffix}")
         return shapes, origins
 
     def names(self) -> list[str]:
