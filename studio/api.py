@@ -127,7 +127,7 @@ def take_up(run: str, store: Store) -> None:
 
 
 def stop(run: str, store: Store | None = None) -> None:
-    """Ask a run to stop after the candidate in flight; returns at once."""
+    """Ask a run to stop within a batch; returns at once. What was recorded is kept."""
     store = store or Store()
     store.request_stop(store.run(run).id)
 

@@ -123,11 +123,11 @@ def worker(
 
 @app.command()
 def stop(run: RunId) -> None:
-    """Ask a run to stop after the candidate in flight."""
+    """Ask a run to stop within a batch."""
     from studio import api
 
     api.stop(run)
-    out.print(f"Run {run} stops after the candidate in flight; `resume {run}` goes on.")
+    out.print(f"Run {run} stops within a batch; `resume {run}` goes on.")
 
 
 @app.command()

@@ -183,7 +183,7 @@ class Store:
             )
 
     def request_stop(self, run: str) -> None:
-        """Ask whoever works on the run to stop after the candidate in flight."""
+        """Ask whoever works on the run to stop before its next token."""
         with self._transaction() as db:
             db.execute("UPDATE runs SET stop = 1, version = version + 1 WHERE id = ?", (run,))
 
