@@ -93,9 +93,9 @@ def resume(run: str, store: Store | None = None, on_progress: OnProgress | None 
 def start(recipe: Recipe | str | Path, store: Store | None = None) -> str:
     """As :func:`evolve`, but by a worker process that outlives this one; returns the run's id."""
     store = store or Store()
-    logs = subfolder(store.folder, "logs")  # before a run is recorded that could not be started
+    subfolder(store.folder, "logs")  # before a run is recorded that could not be started
     run = create(recipe, store)
-    _spawn(run, store, logs)
+    _spawn(run, store)
     return run
 
 
@@ -111,9 +111,9 @@ def restart(run: str, store: Store | None = None) -> str:
         raise StudioError(f"Run {record.id} is finished; there is nothing left to resume.")
     if is_held(store, record.id):
         raise StudioError(f"Run {record.id} is being worked on already; watch it or stop it first.")
-    logs = subfolder(store.folder, "logs")
+    subfolder(store.folder, "logs")
     store.set_status(record.id, QUEUED)
-    _spawn(record.id, store, logs)
+    _spawn(record.id, store)
     return record.id
 
 
@@ -141,8 +141,14 @@ def delete(run: str, store: Store | None = None) -> None:
     store.delete_run(record.id)
 
 
-def _spawn(run: str, store: Store, logs: Path) -> None:
+def _spawn(run: str, store: Store) -> None:
     store.append(run, "queued", {})
+    detach(["worker", run, "--store", store.path], run, store)
+
+
+def detach(arguments: list[str], name: str, store: Store) -> None:
+    """Run a command of the Studio in a process that outlives this one; its log is NAME.log."""
+    logs = subfolder(store.folder, "logs")
     detached: dict[str, Any] = (
         {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.DETACHED_PROCESS}
         if os.name == "nt"
@@ -150,9 +156,9 @@ def _spawn(run: str, store: Store, logs: Path) -> None:
     )
     root = Path(__file__).resolve().parent.parent
     paths = [str(root), os.environ.get("PYTHONPATH", "")]
-    with (logs / f"{run}.log").open("ab") as log:
+    with (logs / f"{name}.log").open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "studio", "worker", run, "--store", store.path],
+            [sys.executable, "-m", "studio", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

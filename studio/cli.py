@@ -368,8 +368,8 @@ def _summary(run: str, store: "Store", as_json: bool) -> None:
 def _paper(document: dict[str, list[dict[str, Any]]], strip: list[dict[str, Any]]) -> None:
     """Table 1 beside ours, the strip of the problems, and what held."""
     n = next((row["n"] for row in document["table"] if row["n"]), 0)
-    table = _table("", "paper", "MGSM-JA", "here", f"right of {n}", "95 % interval", "run",
-                   title="Table 1, rows 1 to 6, and its miniature", title_justify="left")  # fmt: skip
+    headers = ("", "paper", "MGSM-JA", "here", f"right of {n}", "95 % interval", "run")
+    table = _table(*headers, title="Table 1, rows 1 to 6", title_justify="left")
     for row in document["table"]:
         mine = ("–", "", "")
         if row["score"] is not None:
@@ -387,7 +387,8 @@ def _paper(document: dict[str, list[dict[str, Any]]], strip: list[dict[str, Any]
             out.print(f"  {said}  {_plain(row['label'])}", highlight=False)
     table = _table("finding", "paper", "here", "", title="What held", title_justify="left")
     for row in document["findings"]:
-        table.add_row(row["claim"], row["paper"], row["here"], row["verdict"])
+        published = row["paper"] or "in words"
+        table.add_row(row["claim"], published, row["here"], row["verdict"])
     out.print()
     out.print(table)
 

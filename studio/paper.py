@@ -13,6 +13,7 @@ held. Refuses to know how a run works: every figure is read from the record of o
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from studio.errors import StudioError
 from studio.evolve.statistics import interval
 from studio.recipe import Recipe
 from studio.runs import Evaluation, Outcome, Progress, Run, Store
+from studio.runs.lock import is_held
 from studio.runs.records import FINISHED
 from studio.workspace import ASSETS
 
@@ -39,6 +41,19 @@ SOURCES = {number: name for number, *_, name in ROWS[:3]}
 RECIPES = ASSETS.parent / "recipes"
 #: What ablations are recorded under: no split of a task, so that no report takes them for scores.
 ABLATION = "ablation"
+#: What the paper found, by key; {row} is a row of the table.
+CLAIMS = {
+    "ps": "Parameter space (4) beats the best of its sources.",
+    "dfs": "Data-flow space (5) beats the better of its sources.",
+    "both": "Paths over the merge (6) beat the merge alone (4).",
+    "ps_dfs": "Parameter space (4) beats data-flow space (5).",
+    "scales": "Without its scales the path of row {row} loses more than 20 % of its score.",
+    "sources": "All three sources matter, the Japanese one most.",
+    "kept": "The merge keeps what its sources solve (here: at least 90 % of it) and adds problems "
+    "that none of them solves.",
+}
+#: The share of the sources' solved problems that counts as keeping them.
+KEPT = 0.9
 HELD, NOISE, NOT = "held", "held, within noise", "did not hold"
 
 OnProgress = Callable[[int, Progress], None]
@@ -73,10 +88,16 @@ def run_of(row: int, store: Store) -> Run | None:
 
 
 def _same(run: Run, wanted: Recipe) -> bool:
+    return _read(run.recipe) == wanted
+
+
+@lru_cache(maxsize=256)
+def _read(text: str) -> Recipe | None:
+    """A recorded recipe; None for one of a newer Studio, which stands for no row."""
     try:
-        return Recipe.from_yaml(run.recipe) == wanted
-    except StudioError:  # a run of a newer Studio stands for nothing here
-        return False
+        return Recipe.from_yaml(text)
+    except StudioError:
+        return None
 
 
 def reproduce(store: Store | None = None, on_progress: OnProgress | None = None) -> Store:
@@ -106,6 +127,17 @@ def reproduce(store: Store | None = None, on_progress: OnProgress | None = None)
             raise StudioError(f"Row {row} was stopped; start the command again to go on with it.")
         ablate(name, store)
     return store
+
+
+def start(store: Store) -> None:
+    """As `reproduce`, by a process that outlives this one; its runs are recorded like any other."""
+    api.detach(["paper", "--json"], "paper", store)
+
+
+def is_running(store: Store) -> bool:
+    """Whether some process is working on one of the rows."""
+    found = (run_of(row, store) for row in (PS, DFS, BOTH))
+    return any(run is not None and is_held(store, run.id) for run in found)
 
 
 def ablate(run: str, store: Store) -> None:
@@ -236,27 +268,26 @@ def ablations(store: Store) -> list[dict[str, Any]]:
     return rows
 
 
-def findings(store: Store) -> list[dict[str, str]]:
+def findings(store: Store) -> list[dict[str, Any]]:
     """Which of the paper's findings held in miniature, of those whose runs are there.
 
     Returns:
-        rows of claim, paper, here and verdict: `HELD`, `NOISE` (the same direction, but the 95 %
-        intervals overlap) or `NOT`.
+        rows of key and claim (see `CLAIMS`), row, paper ('' where it gives no figure), here, and
+        verdict: `HELD`, `NOISE` (the same direction, but the 95 % intervals overlap) or `NOT`.
     """
     rows = {row["id"]: row for row in table(store) if row["score"] is not None}
     found = []
-    for claim, better, worse in (
-        ("Parameter space beats the best of its sources.", PS, _best(rows, (1, 2, 3))),
-        ("Data-flow space beats the better of its sources.", DFS, _best(rows, (3, 1))),
-        ("Data-flow space after parameter space beats parameter space alone.", BOTH, PS),
-        ("Parameter space beats data-flow space.", PS, DFS),
+    for key, better, worse in (
+        ("ps", PS, (1, 2, 3)),
+        ("dfs", DFS, (3, 1)),
+        ("both", BOTH, (PS,)),
+        ("ps_dfs", PS, (DFS,)),
     ):
-        if better in rows and worse in rows:
-            found.append(_comparison(claim, rows[better], rows[worse]))
-    found += [
-        _scales(row) for row in ablations(store) if row["part"] == "scales"
-    ]  # of rows 5 and 6
-    sources = [row for row in ablations(store) if row["id"] == PS]
+        if better in rows and all(number in rows for number in worse):
+            found.append(_comparison(key, rows[better], [rows[number] for number in worse]))
+    taken_out = ablations(store)
+    found += [_scales(row) for row in taken_out if row["part"] == "scales"]
+    sources = [row for row in taken_out if row["id"] == PS]
     if len(sources) == len(SOURCES):
         found.append(_every_source(sources))
     if PS in rows:
@@ -264,67 +295,49 @@ def findings(store: Store) -> list[dict[str, str]]:
     return found
 
 
-def _best(rows: dict[int, dict], numbers: Sequence[int]) -> int:
-    """Of our rows of these numbers the best; the paper's claim is about its own best, likewise."""
-    known = [number for number in numbers if number in rows]
-    return max(known, key=lambda number: rows[number]["score"], default=0)
+def _finding(key: str, published: str, here: str, verdict: str, row: int = 0) -> dict[str, Any]:
+    claim = CLAIMS[key].format(row=row)
+    found = {"key": key, "row": row, "claim": claim, "paper": published}
+    return found | {"here": here, "verdict": verdict}
 
 
-def _comparison(claim: str, better: dict, worse: dict) -> dict[str, str]:
-    papers = max(row[3] for row in ROWS if row[0] in _alike(worse["id"], better["id"]))
+def _comparison(key: str, better: dict, others: Sequence[dict]) -> dict[str, Any]:
+    """One row against the best of others: of the paper's by its scores, of ours by our own."""
+    published = max(row["accuracy"] for row in others)
+    worse = max(others, key=lambda row: row["score"])
     verdict = NOT
     if better["score"] > worse["score"]:
         verdict = HELD if better["low"] > worse["high"] else NOISE
-    return {
-        "claim": claim,
-        "paper": f"{better['accuracy']:.1f} against {papers:.1f}",
-        "here": f"{100 * better['score']:.1f} against {100 * worse['score']:.1f}",
-        "verdict": verdict,
-    }
+    return _finding(
+        key,
+        f"{better['accuracy']:.1f} : {published:.1f}",
+        f"{100 * better['score']:.1f} : {100 * worse['score']:.1f}",
+        verdict,
+    )
 
 
-def _alike(worse: int, better: int) -> tuple[int, ...]:
-    """The rows that the paper's side of a comparison is the best of: sources with sources."""
-    if worse in SOURCES:
-        return (1, 2, 3) if better == PS else (3, 1)
-    return (worse,)
-
-
-def _scales(row: dict) -> dict[str, str]:
+def _scales(row: dict) -> dict[str, Any]:
     lost = 1 - row["score"] / row["whole"] if row["whole"] else 0.0
-    return {
-        "claim": f"Without its scales the path of row {row['id']} loses more than 20 %.",
-        "paper": "more than 20 %",
-        "here": f"{100 * lost:.0f} % ({100 * row['whole']:.1f} falls to {100 * row['score']:.1f})",
-        "verdict": HELD if lost > 0.2 else NOT,
-    }
+    here = f"{100 * lost:.0f} % ({100 * row['whole']:.1f} → {100 * row['score']:.1f})"
+    return _finding("scales", "> 20 %", here, HELD if lost > 0.2 else NOT, row["id"])
 
 
-def _every_source(rows: list[dict]) -> dict[str, str]:
-    falls = ", ".join(f"{100 * row['score']:.1f} without {row['part']}" for row in rows)
+def _every_source(rows: list[dict]) -> dict[str, Any]:
+    falls = ", ".join(f"− {row['part']}: {100 * row['score']:.1f}" for row in rows)
     most = min(rows, key=lambda row: row["score"])["part"]
     all_matter = all(row["score"] < row["whole"] for row in rows)
-    return {
-        "claim": "All three sources matter, the Japanese one most.",
-        "paper": "in words only",
-        "here": f"{100 * rows[0]['whole']:.1f} falls to {falls}",
-        "verdict": HELD if all_matter and most == SOURCES[1] else NOT,
-    }
+    verdict = HELD if all_matter and most == SOURCES[1] else NOT
+    return _finding("sources", "", f"{100 * rows[0]['whole']:.1f}; {falls}", verdict)
 
 
-def _kept(store: Store) -> dict[str, str]:
+def _kept(store: Store) -> dict[str, Any]:
     rows = {row["label"].partition(" ")[0]: _right(row["outcomes"]) for row in strip(store)}
     by_sources = rows["1"] | rows["2"] | rows["3"]
     merge = rows[str(PS)]
     kept = (merge & by_sources).sum() / max(1, by_sources.sum())
     new = int((merge & ~by_sources).sum())
-    return {
-        "claim": "The merge keeps nearly all (here: 90 %) of what its sources solve and adds "
-        "problems that none of them solves.",
-        "paper": "shown as a strip of the 250 problems",
-        "here": f"keeps {100 * kept:.0f} % of {int(by_sources.sum())}, adds {new}",
-        "verdict": HELD if kept >= 0.9 and new > 0 else NOT,
-    }
+    here = f"{100 * kept:.0f} % of {int(by_sources.sum())}, + {new}"
+    return _finding("kept", "", here, HELD if kept >= KEPT and new > 0 else NOT)
 
 
 def _right(outcomes: Sequence[Outcome]) -> np.ndarray:
