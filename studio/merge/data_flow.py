@@ -105,6 +105,7 @@ class DataFlowSpace:
             indicator at the threshold.
 
     Attributes:
+        called: what each source is called in names of genes, no two the same.
         genes, names: one per number of a genome; lower, upper, initial: float64 ``[d]``.
         binary: bool ``[d]``, which genes only count as above or below 0.
         layers: (source, layer) by i, the M layers in order; slots: i by slot, T in all.
@@ -150,6 +151,12 @@ class DataFlowSpace:
         if scaling == "auto":
             scaling = "matrix" if len(self.layers) <= MATRIX_LAYERS else "network"
         self.repeats, self.scaling, self.max_length = repeats, scaling, max_length
+        # where folders lie here is nobody else's business: these names go into exports
+        called = [Path(source.name).name for source in self.sources]
+        self.called = [
+            name if name not in called[:index] else f"{name} ({index + 1})"
+            for index, name in enumerate(called)
+        ]
         self.slots = list(range(len(self.layers))) * repeats
         self._last = self.main.layers - 1  # its i: the main model's layers come first
         self._pairs: dict[tuple[int, int], int] = {}  # (i, j) → position of its gene
@@ -176,7 +183,9 @@ class DataFlowSpace:
             for i in range(m)
             for j in range(m)
             # the first layer precedes all slots and the last follows them
-            if i < j or self.repeats > 1 or i == 0 or j == self._last
+            if (i < j or self.repeats > 1 or i == 0 or j == self._last)
+            # what neither begins nor ends a path needs four layers: first, i, j, last
+            and 2 + (i != 0) + (j != self._last) <= (self.max_length or np.inf)
         ]
 
     def _genes(self) -> list[PathGene]:
@@ -200,8 +209,7 @@ class DataFlowSpace:
 
     def _called(self, i: int) -> str:
         source, layer = self.layers[i]
-        # where folders lie here is nobody else's business: names go into exports
-        return f"{Path(self.sources[source].name).name} {layer}"
+        return f"{self.called[source]} {layer}"
 
     # ── meaning ──────────────────────────────────────────────────────────────────────────────────
 

@@ -8,7 +8,6 @@ leaves embedding, norms and head untouched. Refuses to know where genomes come f
 import copy
 import hashlib
 import json
-from pathlib import Path as File
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -186,7 +185,10 @@ class PathCheckpoint(Virtual):
 
         And ``mergekit.yaml``, where mergekit can express the path.
         """
-        rows = [dict(row, source=File(row["source"]).name) for row in self.space.table(self.genome)]
+        rows = [
+            dict(row, source=self.space.called[step.source])
+            for row, step in zip(self.space.table(self.genome), self._path, strict=True)
+        ]
         genes = [
             {"gene": gene, "value": value}
             for gene, value in zip(self.space.names, self.genome.tolist(), strict=True)
