@@ -27,9 +27,9 @@ from studio.runs.records import FINISHED, QUEUED, STOPPED, split_reference
 from studio.workspace import ASSETS, subfolder, workspace
 
 __all__ = [
-    "card", "curve", "delete", "evaluate", "evolve", "export", "merge", "models", "open_store",
-    "progress", "report", "restart", "resume", "scores_of", "start", "stop", "strip", "subject",
-    "take_up",
+    "card", "curve", "delete", "evaluate", "evolve", "export", "front", "merge", "models",
+    "open_store", "progress", "report", "restart", "resume", "scores_of", "start", "stop", "strip",
+    "subject", "take_up",
 ]  # fmt: skip
 
 SAMPLE_RUN = ASSETS / "sample-run.sqlite"
@@ -181,6 +181,23 @@ def curve(run: str, store: Store | None = None) -> dict[str, list[tuple[int, flo
     """Best score so far after each scored candidate, per stage: [(count, best), …]."""
     store = store or Store()
     return reading.curve(store, store.run(run).id)
+
+
+def front(run: str, store: Store | None = None) -> list[Candidate]:
+    """The candidates of a run's own (last) search that no other beats in every objective.
+
+    Of a single objective that is the best one. Until a second search begins it is the first's.
+    """
+    from studio.runs.front import front as not_dominated
+
+    store = store or Store()
+    record = store.run(run)
+    own = [s for s in Recipe.from_yaml(record.recipe).stages() if not s.baseline]
+    for stage in reversed(own):
+        found = not_dominated(store.ranked(record.id, stage.name), stage.objectives)
+        if found:
+            return found
+    return []
 
 
 def report(run: str, store: Store | None = None) -> list[dict[str, Any]]:
@@ -393,11 +410,13 @@ def _card_scores(run: str, number: int, store: Store) -> list[dict[str, Any]]:
     rows = report(run, store)
     if any(row["subject"] == f"candidate:{number}" for row in rows):
         return [{**row, "split": "test"} for row in rows]
-    task = Recipe.from_yaml(store.run(run).recipe).task_names()[0]
-    evaluation = store.evaluation(run, f"candidate:{number}", task, "dev")
-    if evaluation is None:
-        return []
-    return [{**scores_of(evaluation, f"this model (#{number})", "evolved"), "split": "dev"}]
+    tasks = Recipe.from_yaml(store.run(run).recipe).task_names()
+    found = [store.evaluation(run, f"candidate:{number}", task, "dev") for task in tasks]
+    return [
+        {**scores_of(evaluation, f"this model (#{number})", "evolved"), "split": "dev"}
+        for evaluation in found
+        if evaluation is not None
+    ]
 
 
 def merge(

@@ -19,9 +19,10 @@ from rich.progress import Progress as Bar
 from rich.table import Column, Table
 
 from studio.errors import StudioError
+from studio.recipe import PROPERTIES
 
 if TYPE_CHECKING:
-    from studio.runs import Evaluation, Progress, Store
+    from studio.runs import Candidate, Evaluation, Progress, Store
 
 app = typer.Typer(
     help="Evolve merges of language models, evaluate them and take them home.",
@@ -334,9 +335,11 @@ def _summary(run: str, store: "Store", as_json: bool) -> None:
     """Everything the terminal tells of one run."""
     from studio import api
     from studio.evolve.spaces import rebuild_space
+    from studio.recipe import Recipe
 
     p = api.progress(run, store)
     report = api.report(run, store)
+    front = api.front(run, store) if len(Recipe.from_yaml(p.run.recipe).objectives) > 1 else []
     best = store.best(run)
     table: list[dict[str, Any]] = []
     if best:
@@ -348,7 +351,8 @@ def _summary(run: str, store: "Store", as_json: bool) -> None:
         sessions = [e.payload for e in store.events(run) if e.kind == "session"]
         return _json({**_run_json(p), "recipe": p.run.recipe, "sessions": sessions,
                       "best_genome": best.genome.tolist() if best else None,
-                      "best_settings": table, "report": report})  # fmt: skip
+                      "best_settings": table, "report": report,
+                      "front": [{"id": c.id, **c.scores} for c in front]})  # fmt: skip
     out.print(
         f"[bold]{_plain(p.run.name)}[/] (run {p.run.id}): {p.state}, {p.done}/{p.total} "
         f"candidates in {_duration(p.elapsed)}"
@@ -358,6 +362,8 @@ def _summary(run: str, store: "Store", as_json: bool) -> None:
     if best:
         out.print(f"best: candidate {best.id}, {_percent(best.score)} on the search's examples")
         out.print(_settings(table))
+    if front:
+        out.print(_front(front))
     if report:
         out.print(_scores(report))
         rows = {row["role"]: row for row in reversed(report)}
@@ -406,6 +412,19 @@ def _settings(rows: list[dict[str, Any]]) -> Table:
     for row in rows:
         cells = ("" if row[key] is None else row[key] for key in keys)
         table.add_row(*(f"{c:.2f}" if isinstance(c, float) else _plain(c) for c in cells))
+    return table
+
+
+def _front(candidates: "list[Candidate]") -> Table:
+    """What no other candidate beats in every objective, on the search's examples."""
+    names = list(candidates[0].scores)
+    table = _table("front", *names, title="front", title_justify="left")
+    for candidate in candidates:
+        cells = (
+            f"{value:,.0f}" if name in PROPERTIES else _percent(value)
+            for name, value in candidate.scores.items()
+        )
+        table.add_row(f"#{candidate.id}", *cells)
     return table
 
 
