@@ -361,7 +361,8 @@ def _summary(run: str, store: "Store", as_json: bool) -> None:
         err.print(_plain(p.run.message))
     if best:
         out.print(f"best: candidate {best.id}, {_percent(best.score)} on the search's examples")
-        out.print(_settings(table))
+        if table:
+            out.print(_settings(table))
     if front:
         out.print(_front(front))
     if report:
