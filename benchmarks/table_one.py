@@ -30,7 +30,8 @@ def readme_rows(store: Store) -> Iterator[str]:
                 yield f"| {name.format(candidate)} | {role} | {cells(row)}"
             elif row["role"] == "random":
                 baseline = role.replace("evolved", "random")
-                yield f"| random steps from the same start (#{candidate}) | {baseline} | {cells(row)}"
+                steps = f"random steps from the same start (#{candidate})"
+                yield f"| {steps} | {baseline} | {cells(row)}"
 
 
 def main() -> None:
