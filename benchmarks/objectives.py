@@ -1,7 +1,7 @@
 """NSGA-II against random search: how much of two tasks and a length a front covers, by seed.
 
     python benchmarks/objectives.py [--recipe recipes/tradeoff.yaml] [--candidates 96]
-        [--examples 48] [--seeds 0 1 2 3 4]
+        [--examples 40] [--population 12] [--seeds 0 1 2 3 4]
 
 Both get the same budget and the same start. For each seed: the hypervolume of the candidates as the
 search saw them, and the candidate of NSGA-II's front, if there is one, that beats or equals every
@@ -50,12 +50,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--recipe", type=Path, default=Path("recipes/tradeoff.yaml"))
     parser.add_argument("--candidates", type=int, default=96)
-    parser.add_argument("--examples", type=int, default=48)
+    parser.add_argument("--examples", type=int, default=40)
+    parser.add_argument("--population", type=int, default=12)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     options = parser.parse_args()
     document = Recipe.load(options.recipe).model_dump(mode="json", exclude_none=True)
     document["budget"]["candidates"] = options.candidates
-    document["search"] |= {"random_baseline": False, "finalists": 5}
+    document["search"] |= {
+        "random_baseline": False, "finalists": 4, "population": options.population
+    }  # fmt: skip
     for objective in document["objectives"]:
         if objective.get("property") not in PROPERTIES:
             objective["examples"] = options.examples
