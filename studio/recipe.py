@@ -81,7 +81,9 @@ class Both(_Section):
 
 def _type_of(space: Any) -> Any:
     """The section that a space is; one without a type is the parameter space."""
-    return space.get("type", "parameter") if isinstance(space, dict) else space.type
+    if isinstance(space, dict):
+        return space.get("type", "parameter")
+    return getattr(space, "type", None)
 
 
 Space = Annotated[
@@ -91,7 +93,7 @@ Space = Annotated[
     Discriminator(
         _type_of,
         custom_error_type="space_type",
-        custom_error_message="type must be 'parameter', 'data_flow' or 'both'",
+        custom_error_message="must be a section with the type 'parameter', 'data_flow' or 'both'",
     ),
 ]
 
@@ -223,11 +225,12 @@ class Recipe(_Section):
                 )
         paths = self.space.data_flow if self.space.type == "both" else self.space
         if paths.type == "data_flow" and paths.sources:
+            place = f"space.{'data_flow.' if self.space.type == 'both' else ''}sources"
             if len(set(paths.sources)) < len(paths.sources):
-                raise ValueError("space.sources: the same model is listed twice; list it once")
+                raise ValueError(f"{place}: the same model is listed twice; list it once")
             if unknown := set(paths.sources) - set(self.sources):
                 raise ValueError(
-                    f"space.sources: {_short(min(unknown))} is not among the recipe's sources; "
+                    f"{place}: {_short(min(unknown))} is not among the recipe's sources; "
                     "list it there too"
                 )
         self._check_search(len(tasks), len(properties))
