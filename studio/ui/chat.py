@@ -15,7 +15,7 @@ from studio.errors import StudioError
 from studio.recipe import Recipe
 from studio.runs import Run
 from studio.tasks import load_task
-from studio.ui.shared import engine, percent, store, toast
+from studio.ui.shared import candidate_choices, engine, store, toast
 from studio.ui.strings import say, text
 
 EXAMPLES = 4
@@ -174,14 +174,14 @@ def _turns(talk: list[dict[str, Any]] | None) -> list[dict[str, str]]:
 def draw(run: Run, language: str, *, first: bool) -> list[Any]:
     """Whom one can talk to, and questions to try; ``first`` begins anew with the run's best."""
     recipe = Recipe.from_yaml(run.recipe)
-    scored = store().ranked(run.id)
-    best = [(f"{say(language, 'best_candidate')} ({run.name})", f"{run.id}:best")] if scored else []
     names = [name for name in (*recipe.sources, recipe.base) if name]
     numbered = [
-        (f"{say(language, 'candidate')} #{c.id} · {percent(c.score)} %", f"{run.id}:{c.id}")
-        for c in scored
+        (f"{say(language, 'candidate')} {label}", f"{run.id}:{number}")
+        for label, number in candidate_choices(run, store(), language)
     ]
-    choices = [*best, *((name, name) for name in names), *numbered]
+    choices = [*((name, name) for name in names), *numbered]
+    if numbered:
+        choices.insert(0, (f"{say(language, 'best_candidate')} ({run.name})", f"{run.id}:best"))
     if not first:
         return [gr.update(choices=choices), gr.skip(), gr.skip()]
     talk = gr.update(value=[], placeholder=say(language, "talk_hint"))
@@ -189,9 +189,13 @@ def draw(run: Run, language: str, *, first: bool) -> list[Any]:
 
 
 def _examples(recipe: Recipe) -> Any:
-    objective = recipe.objectives[0]
-    try:
-        examples = load_task(objective.task, **objective.options).examples("test")[:EXAMPLES]
-    except StudioError:  # the user's file may be gone; the run is still there to talk to
-        examples = []
-    return gr.Dataset(samples=[[example.question] for example in examples])
+    """Some questions of each task."""
+    tasks = [objective for objective in recipe.objectives if objective.task]
+    questions = []
+    for objective in tasks:
+        try:
+            examples = load_task(objective.task, **objective.options).examples("test")
+        except StudioError:  # the user's file may be gone; the run is still there to talk to
+            continue
+        questions += [[e.question] for e in examples[: max(1, EXAMPLES // len(tasks))]]
+    return gr.Dataset(samples=questions)

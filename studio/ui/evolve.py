@@ -1,11 +1,14 @@
 """The Evolve tab: a recipe on the left, the run that is being watched on the right.
 
 The form and the YAML are two views of one recipe; whichever is open is what Start uses, and
-changing the view carries the other along. The evolution itself runs in a worker process: this tab
+changing the view carries the other along. The form shows what applies to the chosen space; the rest
+of the recipe stays as the YAML has it. The evolution itself runs in a worker process: this tab
 starts and stops it, and otherwise only reads the store.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, get_args
 
 import gradio as gr
@@ -14,10 +17,10 @@ import yaml
 from studio import api
 from studio.errors import StudioError
 from studio.models.sources import bundled
-from studio.recipe import MethodName, Recipe
-from studio.runs import Progress
+from studio.recipe import PROPERTIES, DataFlow, MethodName, Parameter, Recipe
+from studio.runs import Candidate, Progress
 from studio.tasks import objective_names
-from studio.ui import pieces, plots
+from studio.ui import pieces, plots, words
 from studio.ui.shared import engine, esc, percent, run_choices, store, toast
 from studio.ui.strings import say, text
 from studio.workspace import ASSETS
@@ -26,8 +29,12 @@ from studio.workspace import ASSETS
 SHOWN = 200
 #: Tasks that need or take options; for the others the form has no such field.
 WITH_OPTIONS = ("csv",)
-#: Fields of the form, in the order of `_fields`.
-FIELDS = 12
+#: The form's fields, in the order in which their values go around.
+FIELDS = (
+    "name", "space", "sources", "base", "objectives", "options", "examples", "budget", "population",
+    "method", "granularity", "repeats", "scaling", "max_length", "lenders", "scheme", "optimizer",
+    "seed", "baseline",
+)  # fmt: skip
 METHOD_NAMES = {
     "dare_ties": "DARE-TIES",
     "dare_linear": "DARE linear",
@@ -36,6 +43,8 @@ METHOD_NAMES = {
     "linear": "linear",
     "slerp": "SLERP",
 }
+RECIPES = ASSETS.parent / "recipes"
+FIRST_PRESET = "jmath"
 
 
 @dataclass(frozen=True)
@@ -54,9 +63,22 @@ class Evolve:
     resume: gr.Button
 
 
+def presets() -> dict[str, Recipe]:
+    """The recipes that come with the Studio and need no file of the user's, by file name."""
+    found = {}
+    for path in sorted(RECIPES.glob("*.yaml")):
+        try:
+            recipe = Recipe.load(path)
+        except StudioError:  # somebody is writing it
+            continue
+        if not any(item.task in WITH_OPTIONS for item in [*recipe.objectives, *recipe.report]):
+            found[path.stem] = recipe
+    return found
+
+
 def default_recipe() -> Recipe:
     """What the form shows at first: Japanese math from the bundled models, in minutes."""
-    return Recipe.load(ASSETS.parent / "recipes" / "jmath.yaml")
+    return Recipe.load(RECIPES / f"{FIRST_PRESET}.yaml")
 
 
 def build() -> Evolve:
@@ -64,9 +86,15 @@ def build() -> Evolve:
     recipe = default_recipe()
     with gr.Row(elem_classes="es-columns"):
         with gr.Column(scale=5, min_width=320, elem_classes="es-panel"):
+            preset = gr.Dropdown(
+                [(found.name, key) for key, found in presets().items()],
+                value=FIRST_PRESET,
+                label=text("preset"),
+                elem_id="preset",
+            )
             with gr.Tabs():
                 with gr.Tab(text("form"), id="form") as form_tab:
-                    form = _form(recipe)
+                    fields = _form(recipe)
                 with gr.Tab(text("yaml"), id="yaml") as yaml_tab:
                     code = gr.Code(
                         recipe.to_yaml(),
@@ -96,7 +124,6 @@ def build() -> Evolve:
             curve = gr.HTML(elem_id="curve")
             table = gr.Dataframe(
                 headers=["#", "", "", "%", ""],
-                datatype=["number", "number", "str", "number", "number"],
                 interactive=False,
                 max_height=320,
                 label=text("candidates"),
@@ -104,119 +131,158 @@ def build() -> Evolve:
                 elem_id="candidates",
                 buttons=[],
             )
-    tab = Evolve(form, code, view, start, command, status, curve, table, stop, resume)
-    yaml_tab.select(
-        toast(to_yaml),
-        [code, *form],
-        [code, view],
-        show_progress="hidden",
-        api_visibility="private",
+    form = [fields[key] for key in FIELDS]
+    quiet = {"show_progress": "hidden", "api_visibility": "private"}
+    yaml_tab.select(toast(to_yaml), [code, *form], [code, view], **quiet)
+    form_tab.select(toast(to_form), [code], [*form, view], **quiet)
+    preset.input(toast(fill), preset, [*form, code], **quiet)
+    gr.on(
+        [fields["space"].input, fields["objectives"].input],
+        fit,
+        [fields[key] for key in ("space", "objectives", "optimizer")],
+        form,
+        **quiet,
     )
-    form_tab.select(
-        toast(to_form), [code], [*form, view], show_progress="hidden", api_visibility="private"
-    )
-    form[3].input(
-        lambda task: gr.update(visible=task in WITH_OPTIONS),
-        form[3],
-        form[4],
-        show_progress="hidden",
-        api_visibility="private",
-    )
-    return tab
+    return Evolve(form, code, view, start, command, status, curve, table, stop, resume)
 
 
-def _form(recipe: Recipe) -> list[gr.components.Component]:
-    """The form's fields, in the order of :func:`_fields`."""
+# ── the form ──────────────────────────────────────────────────────────────────────────────────
+
+
+def _form(recipe: Recipe) -> dict[str, gr.components.Component]:
+    """The form's fields, by the names in `FIELDS`, showing a recipe."""
     models = bundled()
-    name = gr.Textbox(recipe.name, label=text("name"), max_lines=1, elem_id="field-name")
-    sources = gr.Dropdown(
-        models,
-        value=recipe.sources,
-        multiselect=True,
-        allow_custom_value=True,
-        label=text("sources"),
-        info=text("sources_info"),
-        elem_id="field-sources",
+    values = dict(zip(FIELDS, _fields(recipe), strict=True))
+    looks = _looks(values["space"], values["objectives"])
+    made: dict[str, gr.components.Component] = {}
+
+    def add(kind: type, key: str, **options: Any) -> None:
+        shown = {"value": values[key], "label": text(key)} | options | looks.get(key, {})
+        made[key] = kind(elem_id=f"field-{key}", **shown)
+
+    def number(key: str, minimum: int, **options: Any) -> None:
+        add(gr.Number, key, precision=0, minimum=minimum, min_width=120, **options)
+
+    def choice(key: str, choices: list[Any], **options: Any) -> None:
+        add(gr.Dropdown, key, choices=choices, **options)
+
+    add(gr.Textbox, "name", max_lines=1)
+    add(
+        gr.Radio,
+        "space",
+        choices=[(text(key), key) for key in ("parameter", "data_flow", "both")],
+        info=text("space_info"),
     )
+    choice("sources", models, multiselect=True, allow_custom_value=True)
+    choice("base", models, allow_custom_value=True, info=text("base_info"))
+    add(gr.Dropdown, "objectives", multiselect=True, info=text("objectives_info"))
+    add(gr.Textbox, "options", info=text("options_info"), lines=2)
     with gr.Row():
-        base = gr.Dropdown(
+        number("examples", 1)
+        number("budget", 1)
+        number("population", 4)
+    with gr.Row():
+        methods = [(METHOD_NAMES.get(key, key), key) for key in get_args(MethodName)]
+        choice("method", methods, min_width=150)
+        sizes = ["1", "2", "4", "8", (text("whole_model"), "all")]
+        choice("granularity", sizes, allow_custom_value=True, min_width=120)
+    with gr.Row():
+        number("repeats", 1)
+        scalings = [(text("automatic"), "auto"), (text("scale_matrix"), "matrix"),
+                    (text("scale_network"), "network"), (text("off"), "off")]  # fmt: skip
+        choice("scaling", scalings, min_width=150)
+        number("max_length", 2, placeholder="∞")
+    with gr.Row():
+        choice(
+            "lenders",
             models,
-            value=recipe.base,
+            multiselect=True,
             allow_custom_value=True,
-            label=text("base"),
-            info=text("base_info"),
+            info=text("lenders_info"),
             min_width=200,
-            elem_id="field-base",
         )
-        task = gr.Dropdown(
-            objective_names(),
-            value=recipe.objectives[0].task,
-            label=text("task"),
-            info=text("task_info"),
-            min_width=200,
-            elem_id="field-task",
-        )
-    options = gr.Textbox(
-        label=text("options"),
-        info=text("options_info"),
-        lines=2,
-        visible=False,
-        elem_id="field-options",
-    )
+        schemes = [(text("scheme_joint"), "joint"), (text("scheme_paper"), "paper")]
+        choice("scheme", schemes, min_width=150)
     with gr.Row():
-        examples = _number("examples", recipe.objectives[0].examples, 1)
-        budget = _number("budget", recipe.budget.candidates, 1)
-        population = _number("population", recipe.search.population, 4)
-    with gr.Row():
-        method = gr.Dropdown(
-            [(METHOD_NAMES.get(key, key), key) for key in get_args(MethodName)],
-            value=recipe.space.method,
-            label=text("method"),
-            min_width=150,
-            elem_id="field-method",
-        )
-        granularity = gr.Dropdown(
-            ["1", "2", "4", "8", (text("whole_model"), "all")],
-            value=str(recipe.space.layer_granularity),
-            allow_custom_value=True,
-            label=text("granularity"),
-            min_width=120,
-            elem_id="field-granularity",
-        )
-        seed = _number("seed", recipe.seed, 0)
-    baseline = gr.Checkbox(
-        recipe.search.random_baseline,
-        label=text("baseline"),
-        container=False,
-        elem_id="field-baseline",
-    )
-    return [
-        name, sources, base, task, options, examples, budget, method, granularity, population, seed,
-        baseline,
-    ]  # fmt: skip
+        add(gr.Dropdown, "optimizer", min_width=150)
+        number("seed", 0)
+    add(gr.Checkbox, "baseline", container=False)
+    return made
 
 
-def _number(key: str, value: int | None, minimum: int) -> gr.Number:
-    return gr.Number(
-        value,
-        label=text(key),
-        precision=0,
-        minimum=minimum,
-        min_width=120,
-        elem_id=f"field-{key}",
-    )
+def _looks(space: str, objectives: list[str], optimizer: str = "") -> dict[str, dict[str, Any]]:
+    """What a space and its objectives make of the other fields: shown or not, and the choices."""
+    paths, mixes = space != "parameter", space != "data_flow"
+    tasks = [name for name in objectives if name not in PROPERTIES]
+    few = [(text("few_layers"), "length"), (text("few_parameters"), "parameters")]
+    named = list(dict.fromkeys([*objective_names(), *tasks]))  # a YAML may have 'csv (2)'
+    optimizers = [(text("automatic"), "auto"), (text("random"), "random")]
+    if len(objectives) > 1:
+        optimizers.insert(1, ("NSGA-II", "nsga2"))
+    else:
+        optimizers[1:1] = [("CMA-ES", "cma"), ("CMA-ES with margin", "cmaes")]
+    looks: dict[str, dict[str, Any]] = {
+        "sources": {"info": text("sources_info" if mixes else "sources_info_paths")},
+        "objectives": {"choices": [*((name, name) for name in named), *(few if paths else [])]},
+        "options": {"visible": any(name in WITH_OPTIONS for name in objectives)},
+        "optimizer": {"choices": optimizers},
+        "scheme": {"visible": space == "both" and len(tasks) > 1},
+        "lenders": {"visible": space == "both"},
+    }
+    looks |= {key: {"visible": mixes} for key in ("method", "granularity")}
+    looks |= {key: {"visible": paths} for key in ("repeats", "scaling", "max_length")}
+    if not paths and tasks != objectives:  # every mix of weights has the same length
+        looks["objectives"]["value"] = tasks
+    if optimizer and optimizer not in dict(optimizers).values():
+        looks["optimizer"]["value"] = "auto"
+    return looks
+
+
+def fit(space: str, objectives: list[str], optimizer: str) -> list[Any]:
+    """The form after a change of space or objectives: only the fields that apply."""
+    looks = _looks(space, objectives or [], optimizer)
+    return [gr.update(**looks[key]) if key in looks else gr.skip() for key in FIELDS]
 
 
 def _fields(recipe: Recipe) -> list[Any]:
-    """A recipe's values in the order of the form."""
-    objective = recipe.objectives[0]
-    options = yaml.safe_dump(objective.options, allow_unicode=True) if objective.options else ""
-    return [
-        recipe.name, recipe.sources, recipe.base or "", objective.task, options.strip(),
-        objective.examples, recipe.budget.candidates, recipe.space.method,
-        str(recipe.space.layer_granularity), recipe.search.population, recipe.seed,
-        recipe.search.random_baseline,
-    ]  # fmt: skip
+    """A recipe's values in the order of `FIELDS`."""
+    space = recipe.space
+    mixing = {"parameter": space, "both": getattr(space, "parameter", None)}.get(space.type)
+    paths = {"data_flow": space, "both": getattr(space, "data_flow", None)}.get(space.type)
+    mixing, paths = mixing or Parameter(), paths or DataFlow()
+    with_options = next(
+        (o for o in recipe.objectives if o.task in WITH_OPTIONS and o.options), None
+    )
+    options = yaml.safe_dump(with_options.options, allow_unicode=True) if with_options else ""
+    automatic = "nsga2" if len(recipe.objectives) > 1 else "cma"
+    optimizer = recipe.search.optimizer
+    values = {
+        "name": recipe.name,
+        "space": space.type,
+        "sources": recipe.sources,
+        "base": recipe.base or "",
+        "objectives": recipe.objective_names(),
+        "options": options.strip(),
+        "examples": _examples(recipe),
+        "budget": recipe.budget.candidates,
+        "population": recipe.search.population,
+        "method": mixing.method,
+        "granularity": str(mixing.layer_granularity),
+        "repeats": paths.repeats,
+        "scaling": paths.scaling,
+        "max_length": paths.max_length,
+        "lenders": paths.sources or [],
+        "scheme": recipe.search.scheme,
+        "optimizer": "auto" if optimizer == automatic else optimizer,
+        "seed": recipe.seed,
+        "baseline": recipe.search.random_baseline,
+    }
+    return [values[key] for key in FIELDS]
+
+
+def _examples(recipe: Recipe) -> int | None:
+    """The form has one number for all tasks: the first one's."""
+    return next(item.examples for item in recipe.objectives if item.task)
 
 
 def overlay(text_: str, *fields: Any) -> Recipe:
@@ -227,36 +293,81 @@ def overlay(text_: str, *fields: Any) -> Recipe:
     Raises:
         StudioError: the YAML or a field is wrong.
     """
-    (name, sources, base, task, options, examples, budget, method, granularity, population, seed,
-     baseline) = fields  # fmt: skip
+    given = dict(zip(FIELDS, fields, strict=True))
     try:
-        document = Recipe.from_yaml(text_).model_dump(mode="json")
+        before = Recipe.from_yaml(text_)
     except StudioError:
         # The form is in view: a slip in the YAML behind it must not stand in the way.
-        document = default_recipe().model_dump(mode="json")
-    first = document["objectives"][0]
-    given = _options(options) if task in WITH_OPTIONS else {}
+        before = default_recipe()
+    document = before.model_dump(mode="json")
     document |= {
-        "name": name or "untitled",
-        "sources": list(sources or []),
-        "base": base or None,
-        "seed": seed,
+        "name": given["name"] or "untitled",
+        "sources": list(given["sources"] or []),
+        "base": given["base"] or None,
+        "objectives": _objectives(before, given),
+        "space": _space(document["space"], given),
     }
-    document["objectives"] = [first | {"task": task, "options": given, "examples": examples}]
-    document["budget"] |= {"candidates": budget}
-    document["search"] |= {"population": population, "random_baseline": baseline}
-    whole = str(granularity).strip()
-    document["space"] |= {
-        "method": method,
+    tasks = [name for name in given["objectives"] or [] if name not in PROPERTIES]
+    several = given["space"] == "both" and len(tasks) > 1
+    document["search"] |= {
+        "random_baseline": given["baseline"],
+        "optimizer": None if given["optimizer"] == "auto" else given["optimizer"],
+        "scheme": given["scheme"] if several else "joint",
+    }
+    _put(document["budget"], "candidates", given["budget"])
+    _put(document["search"], "population", given["population"])
+    _put(document, "seed", given["seed"])
+    return Recipe.from_dict(document)
+
+
+def _put(section: dict[str, Any], key: str, value: Any) -> None:
+    """An emptied number means "the default", as leaving the field out of the YAML does."""
+    section[key] = value
+    if value is None:
+        del section[key]
+
+
+def _objectives(before: Recipe, given: dict[str, Any]) -> list[dict[str, Any]]:
+    """The chosen objectives; those that the YAML has keep what the form does not say of them."""
+    items = [item.model_dump(mode="json") for item in before.objectives]
+    known = dict(zip(before.objective_names(), items, strict=True))
+    changed = given["examples"] != _examples(before)
+    chosen = []
+    for name in given["objectives"] or []:
+        if name in PROPERTIES:
+            chosen.append({"property": name})
+            continue
+        item = dict(known.get(name) or {"task": name})
+        if changed or name not in known:
+            item["examples"] = given["examples"]
+        if name in WITH_OPTIONS:
+            item["options"] = _options(given["options"])
+        chosen.append(item)
+    return chosen
+
+
+def _space(before: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """The chosen space's section; of the one before, whatever belongs to it as well."""
+    kind = before["type"]
+    mixing = before if kind == "parameter" else before.get("parameter", {})
+    paths = before if kind == "data_flow" else before.get("data_flow", {})
+    whole = str(given["granularity"]).strip()
+    mixing = mixing | {
+        "type": "parameter",
+        "method": given["method"],
         "layer_granularity": int(whole) if whole.isdecimal() else whole,
     }
-    # An emptied number means "the default", as leaving the field out of the YAML does.
-    for section, key in (("budget", "candidates"), ("search", "population")):
-        if document[section][key] is None:
-            del document[section][key]
-    if document["seed"] is None:
-        del document["seed"]
-    return Recipe.from_dict(document)
+    # a model that is no source any more lends no layers either
+    lenders = [name for name in given["lenders"] or [] if name in (given["sources"] or [])]
+    paths = paths | {
+        "type": "data_flow",
+        "scaling": given["scaling"],
+        "max_length": given["max_length"],
+        "sources": lenders or None,
+    }
+    _put(paths, "repeats", given["repeats"])
+    sections = {"parameter": mixing, "data_flow": paths}
+    return sections.get(given["space"]) or {"type": given["space"], **sections}
 
 
 def _options(given: str) -> dict[str, Any]:
@@ -287,10 +398,21 @@ def to_form(text_: str) -> list[Any]:
         recipe = Recipe.from_yaml(text_)
     except StudioError as error:
         gr.Warning(esc(error))
-        return [*[gr.skip()] * FIELDS, "form"]
-    values = _fields(recipe)
-    values[4] = gr.update(value=values[4], visible=recipe.objectives[0].task in WITH_OPTIONS)
-    return [*values, "form"]
+        return [*[gr.skip()] * len(FIELDS), "form"]
+    return [*_shown(recipe), "form"]
+
+
+def _shown(recipe: Recipe) -> list[Any]:
+    """The form's fields changed to show a recipe."""
+    values = dict(zip(FIELDS, _fields(recipe), strict=True))
+    looks = _looks(values["space"], values["objectives"])
+    return [gr.update(**{"value": values[key]} | looks.get(key, {})) for key in FIELDS]
+
+
+def fill(preset: str) -> list[Any]:
+    """Form and YAML of one of the recipes that come with the Studio."""
+    recipe = Recipe.load(RECIPES / f"{Path(preset).name}.yaml")
+    return [*_shown(recipe), recipe.to_yaml()]
 
 
 def start(view: str, text_: str, *fields: Any) -> Any:
@@ -331,59 +453,123 @@ def buttons(state: str) -> tuple[Any, Any]:
 def draw(progress: Progress, language: str) -> tuple[str, str, Any]:
     """The run's status, curve and candidate table."""
     run = progress.run.id
+    recipe = Recipe.from_yaml(progress.run.recipe)
     return (
-        pieces.status(progress, language),
-        _curve(progress, language),
-        _table(run, language),
+        pieces.status(progress, language, mean=len(_tasks(recipe)) > 1),
+        _curves(run, recipe, language),
+        _table(run, recipe, language),
     )
 
 
-def _curve(progress: Progress, language: str) -> str:
-    run = progress.run
-    found = api.curve(run.id, store())
+def _tasks(recipe: Recipe) -> list[str]:
+    return [name for name in recipe.objective_names() if name not in PROPERTIES]
+
+
+def _curves(run: str, recipe: Recipe, language: str) -> str:
+    """The best score of every stage and, of several objectives, what the front covers."""
+    found = api.curve(run, store())
     if not found:
         return pieces.empty(say(language, "waiting"))
-    recipe = Recipe.from_yaml(run.recipe)
-    lines = [
-        plots.Line(
-            say(language, "random" if stage == "random" else "evolution"),
-            "other" if stage == "random" and len(found) > 1 else "main",
-            points,
-        )
-        for stage, points in found.items()
-    ]
-    task = recipe.objectives[0].task
-    references = {
-        evaluation.subject.partition(":")[2]: evaluation.score
-        for evaluation in store().evaluations(run.id, "dev")
-        if evaluation.subject.startswith("model:") and evaluation.task == task
-    }
-    return plots.curve(
-        lines,
-        references,
+    several = len(_tasks(recipe)) > 1
+    drawn = plots.curve(
+        _lines(recipe, found, language),
+        _references(run, _tasks(recipe)),
         total=recipe.budget.candidates,
-        title=say(language, "curve"),
+        title=say(language, "curve_mean" if several else "curve"),
         x_label=say(language, "curve_x"),
         y_label=say(language, "curve_y"),
     )
+    covered = _covered(run, recipe)
+    if covered:
+        drawn += plots.curve(
+            _lines(recipe, covered, language),
+            {},
+            total=recipe.budget.candidates,
+            title=say(language, "curve_hypervolume"),
+            x_label=say(language, "curve_x"),
+            y_label=say(language, "curve_y_hypervolume"),
+        )
+    return drawn
 
 
-def _table(run: str, language: str) -> Any:
-    scored = store().ranked(run)
-    names = {"random": say(language, "random")}
-    rows = [
-        [
-            c.id,
-            c.generation,
-            names.get(c.stage, say(language, "evolution")),
-            float(percent(c.score)),
-            round(c.tokens / c.seconds) if c.seconds else 0,
-        ]
-        for c in scored[:SHOWN]
+def _lines(
+    recipe: Recipe, found: dict[str, list[tuple[int, float]]], language: str
+) -> list[plots.Line]:
+    """A line per stage: the baseline's are grey, those that only lead to another stage thin."""
+    return [
+        plots.Line(
+            words.stage(language, stage.name),
+            ("other" if stage.baseline else "main") + ("" if stage.final else " early"),
+            found[stage.name],
+        )
+        for stage in recipe.stages()
+        if stage.name in found
     ]
-    keys = ("col_id", "col_generation", "col_search", "col_score", "tokens_s")
+
+
+def _references(run: str, tasks: list[str]) -> dict[str, float]:
+    """The mean over the tasks of each model that the search's questions were put to."""
+    scores: dict[str, list[float]] = {}
+    for evaluation in store().evaluations(run, "dev"):
+        if evaluation.subject.startswith("model:") and evaluation.task in tasks:
+            name = evaluation.subject.partition(":")[2]
+            scores.setdefault(name, []).append(evaluation.score)
+    return {k: sum(v) / len(v) for k, v in scores.items() if len(v) == len(tasks)}
+
+
+def _covered(run: str, recipe: Recipe) -> dict[str, list[tuple[int, float]]]:
+    """The hypervolume over the candidates scored: of final stages, which have all objectives."""
+    final = {stage.name for stage in recipe.stages() if stage.final}
+    asked = {name: [c.generation for c in store().candidates(run, name)] for name in final}
+    lines: dict[str, list[tuple[int, float]]] = {}
+    for event in store().events(run):
+        if event.kind == "front" and event.payload["stage"] in final:
+            name, generation = event.payload["stage"], event.payload["generation"]
+            count = sum(other <= generation for other in asked[name])
+            lines.setdefault(name, []).append((count, event.payload["hypervolume"]))
+    return lines
+
+
+def _table(run: str, recipe: Recipe, language: str) -> Any:
+    scored = store().ranked(run)
+    names, tasks = recipe.objective_names(), _tasks(recipe)
+    several = len(names) > 1
+    columns = [
+        (say(language, "col_id"), "number", lambda c: c.id),
+        (say(language, "col_generation"), "number", lambda c: c.generation),
+        (say(language, "col_search"), "str", lambda c: words.stage(language, c.stage)),
+    ]
+    if several:
+        columns += [(words.objective(language, name), "number", _value_of(name)) for name in names]
+    if len(tasks) > 1 or not several:
+        key = "col_mean" if several else "col_score"
+        columns.append((say(language, key), "number", lambda c: float(percent(c.score))))
+    columns.append((say(language, "tokens_s"), "number", _speed))
     label = say(language, "candidates")
     if len(scored) > SHOWN:
         label = say(language, "table_note", shown=SHOWN, n=len(scored))
-    headers = [say(language, key) for key in keys]
-    return gr.update(value={"headers": headers, "data": rows}, label=label)
+    return gr.update(
+        value={
+            "headers": [head for head, _, _ in columns],
+            "data": [[value(c) for _, _, value in columns] for c in scored[:SHOWN]],
+        },
+        datatype=[kind for _, kind, _ in columns],
+        label=label,
+    )
+
+
+def _value_of(objective: str) -> Callable[[Candidate], float | None]:
+    """A candidate's value for the table: nothing where its stage has no such objective."""
+
+    def value(candidate: Candidate) -> float | None:
+        found = candidate.scores.get(objective)
+        if found is None:
+            return None
+        return round(found) if objective in PROPERTIES else float(percent(found))
+
+    return value
+
+
+def _speed(candidate: Candidate) -> int:
+    """Tokens per second."""
+    return round(candidate.tokens / candidate.seconds) if candidate.seconds else 0

@@ -16,7 +16,7 @@ from studio.errors import StudioError
 from studio.runs.lock import is_held
 from studio.runs.records import QUEUED, RUNNING, Run
 from studio.runs.store import Store
-from studio.ui import chat, evolve, results, take_home
+from studio.ui import chat, evolve, paper, results, take_home
 from studio.ui.pieces import empty
 from studio.ui.shared import esc, language_of, run_choices, store, toast
 from studio.ui.strings import i18n, say, text
@@ -74,6 +74,8 @@ def build() -> gr.Blocks:
                 chatting = chat.build()
             with gr.Tab(text("take_home"), id="take-home", render_children=True):
                 taking = take_home.build(run)
+            with gr.Tab(text("paper"), id="paper", render_children=True) as paper_tab:
+                printed = paper.build()
         seen = gr.State({})
         timer = gr.Timer(POLL_SECONDS)
 
@@ -81,20 +83,22 @@ def build() -> gr.Blocks:
         result = [found.report, found.task, found.strip, found.question, found.answers]
         talk = [chatting.model, chatting.examples, chatting.talk]
         home = [taking.candidate, taking.path, taking.files]
-        outputs = [run, seen, *monitor, *result, *talk, *home, found.heat]
+        pictures = [found.front, found.which, found.recipe]
+        outputs = [run, seen, *monitor, *result, *talk, *home, *pictures]
         groups = {"monitor": monitor, "results": result, "talk": talk, "home": home}
-        groups["heat"] = [found.heat]
+        groups["pictures"] = pictures
 
-        def look(chosen: str | None, known: dict, question: int, request: gr.Request):
-            yield from _look(chosen, known, question, request, run, seen, groups)
+        def look(chosen: str | None, known: dict, question: int, which: str, request: gr.Request):
+            yield from _look(chosen, known, question, which, request, run, seen, groups)
 
         quiet = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 20}
         page.load(toast(choose), None, run, **quiet)
+        paper_tab.select(toast(paper.draw), None, [printed.shown, printed.reproduce], **quiet)
         # One event for both, so that a page never looks twice at the same time.
         gr.on(
             [timer.tick, run.change],
             toast(look),
-            [run, seen, found.question],
+            [run, seen, found.question, found.which],
             outputs,
             trigger_mode="always_last",
             **quiet,
@@ -131,6 +135,7 @@ def _look(
     chosen: str | None,
     known: dict[str, Any],
     question: int | None,
+    which: str | None,
     request: gr.Request,
     run: gr.Dropdown,
     seen: gr.State,
@@ -138,7 +143,7 @@ def _look(
 ) -> Iterator[Any]:
     """What changed since this page last looked; nothing at all, most of the time.
 
-    What is quick to draw comes first: the heat map, at last, may have to wait for torch.
+    What is quick to draw comes first: front and recipe, at last, may have to wait for torch.
     """
     language = language_of(request)
     base = store()
@@ -170,12 +175,15 @@ def _look(
     now["results"] = (record.status, progress.best_id, progress.stage)
     # Seen before it is drawn: what fails to be drawn is said once, not at every tick.
     yield {**changes, seen: now}
-    if not fresh and known.get("results") == now["results"]:
+    changes = {}
+    if fresh or known.get("results") != now["results"]:
+        put("results", results.draw(record, request, None if fresh else question))
+        yield changes
+    elif known.get("menus") == now["menus"]:
         return
     changes = {}
-    put("results", results.draw(record, request, None if fresh else question))
+    put("pictures", results.draw_pictures(record, None if fresh else which, request))
     yield changes
-    yield {groups["heat"][0]: results.draw_heat(record, language)}
 
 
 def _silence(record: Run, base: Store) -> str | bool:
@@ -193,10 +201,10 @@ def _nothing(groups: dict[str, list], language: str) -> dict[Any, Any]:
     """A page without a run: one sentence where the monitor and the results will be."""
     status, curve, table, stop, resume = groups["monitor"]
     report, task, strip, question, answers = groups["results"]
-    heat = groups["heat"][0]
+    front, which, inside = groups["pictures"]
     words = empty(say(language, "no_run"))
     off = gr.update(interactive=False)
-    blank = dict.fromkeys([curve, strip, answers, heat], "")
+    blank = dict.fromkeys([curve, strip, answers, front, inside], "")
     return {
         **blank,
         status: words,
@@ -204,6 +212,7 @@ def _nothing(groups: dict[str, list], language: str) -> dict[Any, Any]:
         table: gr.update(value=[]),
         stop: off,
         resume: off,
+        which: gr.update(choices=[], value=None),
         task: gr.update(visible=False),
         question: gr.update(visible=False),
     }

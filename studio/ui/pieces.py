@@ -1,13 +1,16 @@
-"""The page's smaller pieces of HTML: where a run stands, scores, the heat map, answers, files.
+"""The page's smaller pieces of HTML: where a run stands, scores, recipes, answers, files.
 
 Each takes plain values and a language, and returns escaped HTML. Knows no Gradio and no store.
 """
 
-from collections.abc import Sequence
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from studio.runs import Outcome, Progress
+from studio.ui import words
 from studio.ui.plots import HALF, RIGHT, WRONG
 from studio.ui.shared import esc, percent
 from studio.ui.strings import say
@@ -15,9 +18,9 @@ from studio.ui.strings import say
 SIGNS = {RIGHT: "✓", HALF: "◐", WRONG: "✗"}
 
 
-def empty(words: str) -> str:
+def empty(sentence: str) -> str:
     """A place that will be filled later, saying when."""
-    return f'<p class="es-empty">{esc(words)}</p>'
+    return f'<p class="es-empty">{esc(sentence)}</p>'
 
 
 def duration(seconds: float | None) -> str:
@@ -36,17 +39,21 @@ def duration(seconds: float | None) -> str:
     return f"{seconds // 3600} h {seconds % 3600 // 60} min"
 
 
-def status(progress: Progress, language: str) -> str:
-    """Where a run stands: state, bar, and the numbers that change."""
+def status(progress: Progress, language: str, *, mean: bool = False) -> str:
+    """Where a run stands: state, bar, and the numbers that change.
+
+    Args:
+        mean: whether scores are means over several tasks.
+    """
     p = progress
     live = p.state in ("running", "stopping", "queued")
     state = say(language, p.state)
     if p.state == "running" and p.stage:
-        state += f" · {say(language, f'stage_{p.stage}')}"
+        state += f" · {words.phase(language, p.stage)}"
     best = "–" if p.best is None else f"{percent(p.best)} % <small>#{p.best_id}</small>"
     facts = [
         ("candidates", f"{p.done}<small> / {p.total}</small>"),
-        ("best", best),
+        ("best_mean" if mean else "best", best),
         ("per_minute", f"{p.candidates_per_minute:.0f}" if p.done else "–"),
         ("tokens_s", f"{p.tokens_per_second:,.0f}" if p.done else "–"),
         ("elapsed", esc(duration(p.elapsed))),
@@ -148,6 +155,95 @@ def heat_map(rows: Sequence[dict[str, Any]], number: int, language: str) -> str:
     )
 
 
+def path(rows: Sequence[dict[str, Any]], lanes: Sequence[str], number: int, language: str) -> str:
+    """A candidate's path: a table whose columns are lanes, one per model, with a line through it.
+
+    Args:
+        rows: of ``DataFlowSpace.table``.
+        lanes: the names of the models that may lend layers, the main one first.
+        number: the candidate's.
+    """
+    body, places, passed = [], [], Counter()
+    for index, row in enumerate(rows):
+        lane = lanes.index(row["source"])
+        places.append(((lane + 0.5) / len(lanes), index + 0.5))
+        layer = (row["source"], row["layer"])
+        passed[layer] += 1
+        again = f" <small>↻{passed[layer]}</small>" if passed[layer] > 1 else ""
+        called = esc(say(language, "layer_n", n=row["layer"]))
+        kind = "lane main" if lane == 0 else "lane"
+        tds = "".join(
+            f'<td class="{kind}"><b>{called}{again}</b></td>' if lane == other else "<td></td>"
+            for other in range(len(lanes))
+        )
+        body.append(
+            f'<tr><th scope="row">{row["step"] + 1}</th>{tds}'
+            f'<td class="scale">{_scale_bar(row["scale"])}</td></tr>'
+        )
+    heads = []
+    for lane, name in enumerate(lanes):
+        mark = f" <small>{esc(say(language, 'main_model'))}</small>" if lane == 0 else ""
+        heads.append(
+            f'<th scope="col" class="lane" title="{esc(name)}">{esc(Path(name).name)}{mark}</th>'
+        )
+    line = " ".join(f"{100 * x:.2f},{y:g}" for x, y in places)
+    return (
+        f'<figure class="es-figure es-path"><figcaption>{esc(say(language, "path"))}</figcaption>'
+        f'<p class="note">{esc(say(language, "path_note", n=number, length=len(rows)))}</p>'
+        f'<div class="lanes"><svg viewBox="0 0 100 {len(rows)}" preserveAspectRatio="none" '
+        f'aria-hidden="true"><polyline points="{line}"/></svg>'
+        f'<table><thead><tr><th scope="col">{esc(say(language, "step"))}</th>{"".join(heads)}'
+        f'<th scope="col" class="scale">{esc(say(language, "scale"))}</th></tr></thead>'
+        f"<tbody>{''.join(body)}</tbody></table></div></figure>"
+    )
+
+
+def _scale_bar(scale: float) -> str:
+    """A bar from 1 in the middle to 0.5 at the left or 2 at the right, and the number."""
+    at = 50 * (1 + max(-1.0, min(1.0, math.log2(scale))))
+    low, high = sorted((50.0, at))
+    return (
+        f'<i aria-hidden="true"><i style="left:{low:.1f}%;width:{high - low:.1f}%"></i></i>'
+        f"{scale:.2f}"
+    )
+
+
+def front(
+    plot: str,
+    members: Sequence[tuple[int, Mapping[str, float]]],
+    objectives: Sequence[str],
+    selected: int | None,
+    best: int,
+    language: str,
+) -> str:
+    """The front's plot, and beside it the same as a table.
+
+    Args:
+        members: (candidate's number, its value of each objective).
+        selected: the candidate that is looked into; best: the one that the run reports.
+
+    Buttons carry ``data-c``, a candidate's number, for whoever listens to clicks.
+    """
+    head = "".join(
+        f'<th scope="col" class="number">{esc(words.objective(language, name))}</th>'
+        for name in objectives
+    )
+    body = "".join(
+        f'<tr><th scope="row"><button type="button" data-c="{number}" '
+        f'aria-pressed="{str(number == selected).lower()}">★ #{number}</button></th>'
+        + "".join(
+            f'<td class="number">{esc(words.value(name, values[name]))}</td>' for name in objectives
+        )
+        + "</tr>"
+        for number, values in members
+    )
+    return (
+        f'<section class="es-front" data-best="{best}">{plot}<figure class="es-figure"><table>'
+        f'<thead><tr><th scope="col">{esc(say(language, "col_id"))}</th>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></figure></section>"
+    )
+
+
 def state_of(outcome: Outcome) -> str:
     """RIGHT, HALF (the right number in the wrong language) or WRONG."""
     if outcome.score >= 1:
@@ -173,8 +269,8 @@ def answers(
     cards = []
     for label, outcome in said:
         state = state_of(outcome)
-        words = outcome.response.strip()
-        text = esc(words) if words else f"<em>{esc(say(language, 'no_answer'))}</em>"
+        answer = outcome.response.strip()
+        text = esc(answer) if answer else f"<em>{esc(say(language, 'no_answer'))}</em>"
         cards.append(
             f'<li class="{state}"><header><b>{esc(label)}</b>'
             f'<span class="verdict">{SIGNS[state]} {esc(say(language, names[state]))}</span>'

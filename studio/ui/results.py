@@ -1,4 +1,4 @@
-"""The Results tab: what the run found, question by question, and what its best merge is made of.
+"""The Results tab: what the run found, question by question, and what its merges are made of.
 
 Before the search has ended there are no test scores; the strip then shows the search's own
 questions and says so. Knows how to read a finished or unfinished run; refuses to compute a score.
@@ -13,14 +13,30 @@ import gradio as gr
 from studio import api
 from studio.errors import StudioError
 from studio.evolve import inputs
-from studio.evolve.spaces import rebuild_space
-from studio.recipe import Recipe
-from studio.runs import Run
+from studio.evolve.spaces import open_models, rebuild_space
+from studio.recipe import PROPERTIES, Recipe
+from studio.runs import Candidate, Run
 from studio.tasks import Example
-from studio.ui import pieces, plots
-from studio.ui.shared import engine, language_of, store, toast
+from studio.ui import pieces, plots, words
+from studio.ui.shared import candidate_choices, engine, front_of, language_of, store, toast
 from studio.ui.strings import say, text
 
+#: Clicks on a candidate of the front (Enter on its button is one), told to Python as its number.
+_PICK_CANDIDATE = """
+element.addEventListener('click', (event) => {
+    const chosen = event.target.closest('[data-c]');
+    if (chosen) trigger('click', {candidate: Number(chosen.dataset.c)});
+});
+"""
+#: Marks the candidate that is looked into, without drawing the front again.
+_MARK_CANDIDATE = """(which) => {
+    for (const button of document.querySelectorAll('#front button[data-c]')) {
+        const best = button.closest('[data-best]').dataset.best;
+        const number = which === 'best' ? best : String(which);
+        button.setAttribute('aria-pressed', String(button.dataset.c === number));
+    }
+    return which;
+}"""
 #: Clicks and arrow keys on the strip, told to Python as the question's number.
 _PICK = """
 const at = () => element.querySelector('.es-strip .over');
@@ -59,16 +75,22 @@ class Results:
     strip: gr.HTML
     question: gr.Slider
     answers: gr.HTML
-    heat: gr.HTML
+    front: gr.HTML
+    which: gr.Dropdown
+    recipe: gr.HTML
 
 
 def build(run: gr.Dropdown) -> Results:
     """Lay the tab out; ``run`` is the page's run picker."""
+    front = gr.HTML(js_on_load=_PICK_CANDIDATE, elem_id="front")
     with gr.Row(elem_classes="es-columns"):
         with gr.Column(scale=7, min_width=320):
             report = gr.HTML(elem_id="report")
         with gr.Column(scale=5, min_width=320):
-            heat = gr.HTML(elem_id="heat")
+            which = gr.Dropdown(
+                [], label=text("which_recipe"), allow_custom_value=True, elem_id="which"
+            )
+            recipe = gr.HTML(elem_id="recipe")
     task = gr.Radio([], label=text("task"), show_label=False, visible=False, elem_id="strip-task")
     strip = gr.HTML(js_on_load=_PICK, elem_id="strip")
     question = gr.Slider(
@@ -82,8 +104,12 @@ def build(run: gr.Dropdown) -> Results:
         elem_id="question",
     )
     answers = gr.HTML(elem_id="answers")
-    tab = Results(report, task, strip, question, answers, heat)
-    strip.click(toast(picked), None, question, show_progress="hidden", api_visibility="private")
+    tab = Results(report, task, strip, question, answers, front, which, recipe)
+    quiet = {"show_progress": "hidden", "api_visibility": "private"}
+    front.click(toast(picked_candidate), run, [which, recipe], **quiet)
+    which.change(None, which, None, js=_MARK_CANDIDATE)
+    which.input(toast(look_inside), [run, which], recipe, trigger_mode="always_last", **quiet)
+    strip.click(toast(picked), None, question, **quiet)
     question.change(None, question, None, js=_MARK)
     question.change(
         toast(read),
@@ -108,36 +134,50 @@ def picked(event: gr.EventData) -> int:
     return int(event._data["question"])
 
 
+def picked_candidate(run: str | None, event: gr.EventData, request: gr.Request) -> tuple[str, str]:
+    """The candidate that was clicked in the front, and what it is made of."""
+    number = str(int(event._data["candidate"]))
+    return number, look_inside(run, number, request)
+
+
 def draw(run: Run, request: gr.Request, question: int | None = None) -> list[Any]:
-    """What the tab shows of a run, in the order of :class:`Results`, but for the heat map.
+    """What the tab shows of a run, in the order of :class:`Results`, but for front and recipe.
 
     Args:
         question: the one that stays open; by default the first that only the merge gets right.
     """
     language = language_of(request)
     rows = api.report(run.id, store())
-    tasks = list(dict.fromkeys(row["task"] for row in rows)) or [_objective(run)]
+    tasks = list(dict.fromkeys(row["task"] for row in rows)) or _tasks(run)
     task, strip, slider, answers = draw_strip(run.id, tasks[0], request, question)
     choices = gr.update(choices=tasks, value=tasks[0], visible=len(tasks) > 1)
     return [pieces.report(rows, language), choices, strip, slider, answers]
 
 
-def _objective(run: Run) -> str:
-    return Recipe.from_yaml(run.recipe).objectives[0].task
+def _tasks(run: Run) -> list[str]:
+    names = Recipe.from_yaml(run.recipe).objective_names()
+    return [name for name in names if name not in PROPERTIES]
 
 
 def _rows(run: str, task: str) -> tuple[str, list[dict[str, Any]]]:
     """The strip's split and rows: test once it is scored, before that the search's questions.
 
-    The base stands first, what evolved last, as in the paper's figure.
+    The base stands first, what evolved last, as in the paper's figure; of a front, the winner.
     """
-    order = {"base": 0, "source": 1, "random": 2, "evolved": 3}
+    order = {"base": 0, "source": 1, "random": 2, "stage": 3, "evolved": 4}
+    best = _best(run)
     for split in ("test", "dev"):
         rows = api.strip(run, task, split, store())
         evolved = any(row["role"] == "evolved" for row in rows)
         if rows and (evolved or split == "dev"):
-            return split, sorted(rows, key=lambda row: order[row["role"]])
+            return split, sorted(rows, key=lambda row: (order[row["role"]], row["subject"] == best))
     return "dev", []
+
+
+def _best(run: str) -> str:
+    """The subject of the candidate that the run reports."""
+    best = store().best(run)
+    return f"candidate:{best.id}" if best else ""
 
 
 def draw_strip(
@@ -150,13 +190,14 @@ def draw_strip(
         hidden = gr.update(visible=False)
         return [gr.skip(), pieces.empty(say(language, "strip_empty")), hidden, ""]
     examples = _examples(run, task, split, rows, language)
+    best = _best(run)
     drawn = [
         plots.Row(
             label=row["label"],
             role=row["role"],
             score=sum(o.score for o in row["outcomes"]) / len(row["outcomes"]),
             states=[pieces.state_of(o) for o in row["outcomes"]],
-            best=row["role"] == "evolved",
+            best=row["subject"] == best,
         )
         for row in rows
     ]
@@ -246,21 +287,157 @@ def _questions(run: str, task: str, split: str) -> list[Example]:
     return examples
 
 
-def draw_heat(run: Run, language: str) -> str:
-    """The heat map; the first one waits for torch."""
-    best = store().best(run.id)
-    if best is None:
+# ── the front, and what a candidate is made of ────────────────────────────────────────────────
+
+
+def draw_pictures(run: Run, which: str | None, request: gr.Request) -> list[Any]:
+    """Front, menu of candidates and recipe; the first of a run wait for torch.
+
+    Args:
+        which: the candidate that is looked into; None for a run that was not open yet.
+    """
+    language = language_of(request)
+    choices = [(say(language, "best_candidate"), "best")] + [
+        (label, str(number)) for label, number in candidate_choices(run, store(), language)
+    ]
+    menu = gr.update(choices=choices, **({} if which else {"value": "best"}))
+    return [
+        draw_front(run, which or "best", language),
+        menu,
+        draw_recipe(run, which or "best", language),
+    ]
+
+
+def draw_front(run: Run, which: str, language: str) -> str:
+    """The scatter of a run's last search by its first two objectives; nothing of one objective."""
+    recipe = Recipe.from_yaml(run.recipe)
+    objectives = recipe.objective_names()
+    if len(objectives) < 2:
         return ""
-    try:
-        rows = _table(run.id, best.id)
-    except StudioError as error:  # a model of an old run may be gone; its scores are still there
-        return pieces.empty(str(error))
-    return pieces.heat_map(rows, best.id, language)
+    found, members = front_of(recipe, store().ranked(run.id))
+    if not members:
+        return pieces.empty(say(language, "front_empty"))
+    best = store().best(run.id)
+    selected = best.id if which == "best" else int(which) if which.isdecimal() else None
+    plot = plots.scatter(
+        _points(run, objectives, found, members, language),
+        *(_axis(name, language) for name in objectives[:2]),
+        title=say(language, "front"),
+        note=_front_note(objectives, len(members), len(found), language),
+        names={
+            "front": say(language, "on_front"),
+            "beaten": say(language, "beaten"),
+            "source": say(language, "role_source_point"),
+        },
+        selected=selected,
+        joined=len(objectives) == 2,
+    )
+    table = [(c.id, c.scores) for c in members]
+    return pieces.front(plot, table, objectives, selected, best.id, language)
+
+
+def _front_note(objectives: list[str], members: int, total: int, language: str) -> str:
+    note = say(language, "front_note", n=members, total=total)
+    if len(objectives) == 2:
+        return note
+    third = words.objective(language, objectives[2])
+    return f"{note} {say(language, 'front_size', name=third)}"
+
+
+def _axis(objective: str, language: str) -> plots.Axis:
+    minimised = objective in PROPERTIES
+    label = words.objective(language, objective)
+    if minimised:
+        label += f" ({say(language, 'less_is_better')})"
+        return plots.Axis(label, words.compact, minimised)
+    return plots.Axis(label, lambda value: f"{100 * value:.3g}")
+
+
+def _points(
+    run: Run,
+    objectives: list[str],
+    found: list[Candidate],
+    members: list[Candidate],
+    language: str,
+) -> list[plots.Point]:
+    """The candidates, and the sources as far as their values are known."""
+    x, y, *more = objectives
+    sources = _source_values(run.id, tuple(objectives))
+    third = [v[more[0]] for v in (*sources.values(), *(c.scores for c in found)) if more]
+    low, high = (min(third), max(third)) if third else (0.0, 0.0)
+
+    def point(label: str, values: dict[str, float], **more_of_it: Any) -> plots.Point:
+        said = [label, *(words.measure(language, name, values[name]) for name in objectives)]
+        size = (values[more[0]] - low) / (high - low) if high > low else 0.3
+        return plots.Point(label, " · ".join(said), values[x], values[y], size=size, **more_of_it)
+
+    chosen = {c.id for c in members}
+    # of equal candidates the front has the earliest: it is drawn over the others
+    drawn = [
+        point(
+            f"★ #{c.id}" if c.id in chosen else f"#{c.id}",
+            c.scores,
+            number=c.id,
+            front=c.id in chosen,
+        )
+        for c in sorted(found, key=lambda c: -c.id)
+    ]
+    return drawn + [point(name, values) for name, values in sources.items()]
+
+
+def _source_values(run: str, objectives: tuple[str, ...]) -> dict[str, dict[str, float]]:
+    """Each source's value of every objective, of those that have all of them by now."""
+    known: dict[str, dict[str, float]] = {}
+    for evaluation in store().evaluations(run, "dev"):
+        kind, _, name = evaluation.subject.partition(":")
+        if kind == "model":
+            known.setdefault(name, {})[evaluation.task] = evaluation.score
+    if set(objectives) & set(PROPERTIES):
+        for name, values in _source_properties(run).items():
+            known.setdefault(name, {}).update(values)
+    return {k: v for k, v in known.items() if all(name in v for name in objectives)}
 
 
 @lru_cache(maxsize=16)
-def _table(run: str, number: int) -> list[dict[str, Any]]:
-    """What a candidate's genome means; opening the models takes a moment, so it is kept."""
+def _source_properties(run: str) -> dict[str, dict[str, float]]:
+    """How long and how large the models of a run are; nothing of those that are gone."""
+    engine()
+    try:
+        models = open_models(Recipe.from_yaml(store().run(run).recipe), store())
+    except StudioError:
+        return {}
+    return {
+        model.name: {"length": float(model.layers), "parameters": float(model.parameters)}
+        for model in models
+    }
+
+
+def look_inside(run: str | None, which: str | None, request: gr.Request) -> str:
+    """What another candidate is made of."""
+    return draw_recipe(store().run(run), which, language_of(request)) if run else ""
+
+
+def draw_recipe(run: Run, which: str | None, language: str) -> str:
+    """A candidate's heat map or path; the first one waits for torch."""
+    if store().best(run.id) is None:
+        return ""
+    try:
+        number = store().pick(run.id, str(which or "best").strip().removeprefix("#")).id
+        kind, sources, rows = _table(run.id, number)
+    except StudioError as error:  # a model of an old run may be gone; its scores are still there
+        return pieces.empty(str(error))
+    if kind == "data_flow":
+        return pieces.path(rows, sources, number, language)
+    return pieces.heat_map(rows, number, language)
+
+
+@lru_cache(maxsize=64)
+def _table(run: str, number: int) -> tuple[str, list[str], list[dict[str, Any]]]:
+    """The kind of space, its sources, and what a candidate's genome means.
+
+    Opening the models takes a moment, so it is kept.
+    """
     engine()
     candidate = store().candidate(run, number)
-    return rebuild_space(store(), run, candidate.stage).table(candidate.genome)
+    space = rebuild_space(store(), run, candidate.stage)
+    return space.kind, [source.name for source in space.sources], space.table(candidate.genome)

@@ -16,9 +16,11 @@ import gradio as gr
 
 from studio import api
 from studio.errors import StudioError
-from studio.runs.records import Run
+from studio.recipe import Recipe
+from studio.runs.front import front
+from studio.runs.records import Candidate, Run
 from studio.runs.store import Store
-from studio.ui import strings
+from studio.ui import strings, words
 
 _ENGINE = threading.Lock()
 log = logging.getLogger("studio.ui")
@@ -95,6 +97,44 @@ def toast(handler: Callable) -> Callable:
 def run_choices(runs: list[Run]) -> list[tuple[str, str]]:
     """The run picker's entries, newest first: (what is shown, id)."""
     return [(f"{run.name} · {run.id}", run.id) for run in runs]
+
+
+def front_of(recipe: Recipe, scored: list[Candidate]) -> tuple[list[Candidate], list[Candidate]]:
+    """Of a run for several objectives: its last search's candidates, and the front among them."""
+    names = recipe.objective_names()
+    if len(names) < 2:
+        return [], []
+    last = next(stage for stage in recipe.stages() if stage.final and not stage.baseline)
+    whole = [
+        c
+        for c in scored
+        if c.stage == last.name and not c.broken and all(name in c.scores for name in names)
+    ]
+    return whole, front(whole, names)
+
+
+def candidate_choices(run: Run, base: Store, language: str) -> list[tuple[str, int]]:
+    """A menu of the run's scored candidates: the front (★), then the rest, best first."""
+    recipe = Recipe.from_yaml(run.recipe)
+    scored = base.ranked(run.id)
+    members = {c.id for c in front_of(recipe, scored)[1]}
+    own = {stage.name for stage in recipe.stages() if stage.final and not stage.baseline}
+    return [
+        (_called(c, language, marked=c.id in members, own=c.stage in own), c.id)
+        for c in sorted(scored, key=lambda c: c.id not in members)
+    ]
+
+
+def _called(candidate: Candidate, language: str, *, marked: bool, own: bool) -> str:
+    """A candidate in a menu: '★ #37 · jmath 61.0 · 9 layers', '#3 · 52.4 % · random search'."""
+    parts = [f"★ #{candidate.id}" if marked else f"#{candidate.id}"]
+    if len(candidate.scores) > 1:
+        parts += [words.measure(language, *item) for item in candidate.scores.items()]
+    else:
+        parts.append(f"{percent(candidate.score)} %")
+    if not own:
+        parts.append(words.stage(language, candidate.stage))
+    return " · ".join(parts)
 
 
 def percent(score: float) -> str:

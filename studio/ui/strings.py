@@ -32,6 +32,7 @@ TABLE: dict[str, tuple[str, str, str]] = {
     "chat": ("Chat", "チャット", "对话"),
     "take_home": ("Take home", "持ち帰る", "带走"),
     # ── recipe form ──
+    "preset": ("Begin with", "ひな形", "从范例开始"),
     "form": ("Form", "フォーム", "表单"),
     "yaml": ("Recipe (YAML)", "レシピ (YAML)", "配方 (YAML)"),
     "name": ("Name", "名前", "名称"),
@@ -41,18 +42,58 @@ TABLE: dict[str, tuple[str, str, str]] = {
         "同梱モデルのほか、フォルダや Hub の ID を入力して Enter。",
         "内置模型；也可输入本地文件夹或 Hub ID 后按回车。",
     ),
+    "sources_info_paths": (
+        "The first is the main model: embedding, first and last layer and head are its own.",
+        "先頭が主モデル：埋め込み、最初と最後の層、出力ヘッドはこのモデルのもの。",
+        "第一个是主模型：嵌入、首末层和输出头都取自它。",
+    ),
+    "space": ("What evolves", "進化させるもの", "进化什么"),
+    "parameter": ("parameter space", "パラメータ空間", "参数空间"),
+    "data_flow": ("data-flow space", "データフロー空間", "数据流空间"),
+    "both": ("both", "両方", "两者"),
+    "space_info": (
+        "Weights are mixed (parameter space), tokens take another path through the layers "
+        "(data-flow space), or first the one, then the other.",
+        "重みを混ぜる（パラメータ空間）、層を通る経路を変える（データフロー空間）、または順に両方。",
+        "混合权重（参数空间）、改变穿过各层的路径（数据流空间），或先后进行两者。",
+    ),
     "base": ("Base", "ベース", "基础模型"),
     "base_info": (
-        "The common ancestor of the sources.",
-        "元モデルに共通の祖先。",
-        "各来源的共同祖先。",
+        "The common ancestor of the sources; paths need none.",
+        "元モデルに共通の祖先。経路だけなら不要。",
+        "各来源的共同祖先；只进化路径则不需要。",
     ),
-    "task": ("Must become good at", "得意にする課題", "要擅长的任务"),
-    "task_info": (
-        "jmath: Japanese word problems. csv: your own questions.",
-        "jmath：日本語の文章題。csv：自分の問題。",
-        "jmath：日语应用题。csv：你自己的问题。",
+    "task": ("Task", "課題", "任务"),
+    "objectives": ("Must become good at", "目標", "目标"),
+    "objectives_info": (
+        "jmath, emath: word problems in Japanese and English. csv: your own questions. Several "
+        "are traded off.",
+        "jmath・emath：日本語・英語の文章題。csv：自分の問題。複数なら両立の度合いを探る。",
+        "jmath、emath：日语和英语应用题。csv：你自己的问题。多个目标则寻求权衡。",
     ),
+    "few_layers": ("few layers (length)", "層を少なく (length)", "层数少 (length)"),
+    "few_parameters": (
+        "few parameters (parameters)",
+        "パラメータを少なく (parameters)",
+        "参数少 (parameters)",
+    ),
+    "optimizer": ("Optimizer", "最適化手法", "优化器"),
+    "automatic": ("automatic", "自動", "自动"),
+    "repeats": ("Rounds of all layers", "全層の繰り返し", "全部层的轮数"),
+    "scaling": ("Input scaling", "入力のスケール", "输入缩放"),
+    "scale_matrix": ("per pair of layers", "層の組ごと", "每对层"),
+    "scale_network": ("by a small network", "小さなネットワーク", "由小型网络"),
+    "off": ("off", "なし", "关闭"),
+    "max_length": ("Layers at most", "最大の層数", "层数上限"),
+    "lenders": ("Layers also from", "層を貸すモデル", "另取层自"),
+    "lenders_info": (
+        "Beside the first search's winner; empty: all sources.",
+        "最初の探索の勝者のほかに。空欄ならすべての元モデル。",
+        "除首轮优胜者外；留空则为所有来源。",
+    ),
+    "scheme": ("First search", "最初の探索", "首轮搜索"),
+    "scheme_joint": ("one for all tasks", "全課題で 1 回", "所有任务一次"),
+    "scheme_paper": ("one per task (paper)", "課題ごと（論文）", "每任务一次（论文）"),
     "options": ("Task options", "課題のオプション", "任务选项"),
     "options_info": (
         "One `name: value` a line, such as `path: questions.csv`.",
@@ -83,13 +124,13 @@ TABLE: dict[str, tuple[str, str, str]] = {
     "stopped": ("stopped", "停止済み", "已停止"),
     "finished": ("finished", "完了", "已完成"),
     "failed": ("failed", "失敗", "失败"),
-    "stage_sources": ("scoring the sources", "元モデルを採点中", "正在评测来源"),
-    "stage_cma": ("searching", "探索中", "搜索中"),
-    "stage_random": ("random search", "ランダム探索中", "随机搜索中"),
-    "stage_selection": ("comparing the finalists", "最終候補を比較中", "正在比较入围候选"),
-    "stage_report": ("scoring on test", "テストで採点中", "正在测试集上评测"),
+    "phase_sources": ("scoring the sources", "元モデルを採点中", "正在评测来源"),
+    "phase_search": ("searching ({stage})", "探索中（{stage}）", "搜索中（{stage}）"),
+    "phase_selection": ("comparing the finalists", "最終候補を比較中", "正在比较入围候选"),
+    "phase_report": ("scoring on test", "テストで採点中", "正在测试集上评测"),
     "candidates": ("Candidates", "候補", "候选"),
     "best": ("Best so far", "これまでの最高", "目前最佳"),
+    "best_mean": ("Best mean so far", "平均の最高", "目前最佳均值"),
     "eta": ("Time left", "残り時間", "剩余时间"),
     "elapsed": ("Worked", "経過", "已用"),
     "tokens_s": ("Tokens/s", "トークン/秒", "词元/秒"),
@@ -98,11 +139,28 @@ TABLE: dict[str, tuple[str, str, str]] = {
     "col_generation": ("Generation", "世代", "代"),
     "col_search": ("Search", "探索", "搜索"),
     "col_score": ("Score %", "得点 %", "得分 %"),
+    "col_mean": ("Mean %", "平均 %", "均值 %"),
     "curve": (
         "Best score so far on the search's questions",
         "探索用問題での最高得点の推移",
         "搜索题目上的最佳得分",
     ),
+    "curve_mean": (
+        "Best mean of the tasks so far, on the search's questions",
+        "探索用問題での課題平均の最高値の推移",
+        "搜索题目上各任务均值的最佳值",
+    ),
+    "curve_hypervolume": (
+        "What the front covers (hypervolume)",
+        "フロントが覆う割合（超体積）",
+        "前沿覆盖的份额（超体积）",
+    ),
+    "curve_y_hypervolume": (
+        "share of all possible values, %",
+        "全範囲に占める割合 %",
+        "占全部取值范围 %",
+    ),
+    "stage_for": ("{space} for {task}", "{space}（{task}）", "{space}（{task}）"),
     "curve_x": ("candidates scored", "採点した候補", "已评测候选"),
     "curve_y": ("right, %", "正答率 %", "正确率 %"),
     "evolution": ("evolution", "進化", "进化"),
@@ -136,6 +194,7 @@ TABLE: dict[str, tuple[str, str, str]] = {
     "role_base": ("base", "ベース", "基础"),
     "role_source": ("source", "元モデル", "来源"),
     "role_evolved": ("evolved merge", "進化したマージ", "进化的合并"),
+    "role_stage": ("winner of the first search", "最初の探索の勝者", "首轮搜索优胜"),
     "role_random": ("random search", "ランダム探索", "随机搜索"),
     "strip": ("Question by question", "問題ごと", "逐题对比"),
     "strip_note": (
@@ -171,7 +230,8 @@ TABLE: dict[str, tuple[str, str, str]] = {
         "{example}：该题所在的文件已不存在或已更改。",
     ),
     "no_answer": ("(no answer)", "（無回答）", "（无回答）"),
-    "heat": ("What the best merge is made of", "最良のマージの中身", "最佳合并的配方"),
+    "which_recipe": ("Look inside", "中身を見る", "查看内部"),
+    "heat": ("What this merge is made of", "このマージの中身", "该合并的配方"),
     "heat_note": (
         "Candidate {n}. Weight of each source by layer group; the small number is the density, the "
         "share of its differences from the base that is kept.",
@@ -188,6 +248,50 @@ TABLE: dict[str, tuple[str, str, str]] = {
         "候補 {n}。層グループごとに、第 1 の元モデルから第 2 へどこまで進むか。",
         "候选 {n}。各层组从第一个来源走向第二个来源的程度。",
     ),
+    "path": (
+        "The path through the layers",
+        "層を通る経路",
+        "穿过各层的路径",
+    ),
+    "path_note": (
+        "Candidate {n}: {length} layers, from top to bottom, one lane per model. The bar shows "
+        "what a layer's input is scaled by; ↻2 marks a layer passed for the second time.",
+        "候補 {n}：{length} 層、上から下へ、モデルごとに 1 列。棒は層の入力の倍率。"
+        "↻2 は 2 回目に通る層。",
+        "候选 {n}：{length} 层，自上而下，每个模型一列。条形为该层输入的缩放倍数；"
+        "↻2 表示第二次经过的层。",
+    ),
+    "step": ("Step", "順", "步"),
+    "scale": ("Input ×", "入力 ×", "输入 ×"),
+    "main_model": ("main", "主", "主"),
+    "layer_n": ("layer {n}", "層 {n}", "层 {n}"),
+    "front": ("The front", "フロント", "前沿"),
+    "front_note": (
+        "★ {n} of {total} candidates that no other beats in every objective, on the search's "
+        "questions. Click one, or press Enter on it, to look inside.",
+        "★ 全目標で他に負けない候補（{total} 件中 {n} 件、探索用問題）。"
+        "クリックか Enter で中身を表示。",
+        "★ 没有其他候选在所有目标上都胜过的 {n} 个（共 {total} 个，搜索题目）。"
+        "点击或按 Enter 查看内部。",
+    ),
+    "front_size": (
+        "A larger dot: more {name}.",
+        "点が大きいほど {name} が大きい。",
+        "点越大，{name} 越大。",
+    ),
+    "front_empty": (
+        "The front appears with the first scored candidates.",
+        "最初の候補が採点されると表示されます。",
+        "首批候选评测后显示。",
+    ),
+    "on_front": ("on the front", "フロント上", "在前沿上"),
+    "beaten": ("beaten", "他に劣る", "被支配"),
+    "role_source_point": ("source or base", "元モデル・ベース", "来源或基础"),
+    "length": ("layers", "層数", "层数"),
+    "parameters": ("parameters", "パラメータ数", "参数量"),
+    "less_is_better": ("fewer is better", "少ないほど良い", "越少越好"),
+    "n_layers": ("{n} layers", "{n} 層", "{n} 层"),
+    "n_parameters": ("{n} parameters", "パラメータ {n}", "参数 {n}"),
     "group": ("Layer group", "層グループ", "层组"),
     "density": ("density", "密度", "密度"),
     "weight": ("weight", "重み", "权重"),
@@ -249,6 +353,94 @@ TABLE: dict[str, tuple[str, str, str]] = {
         "Export a candidate to see its files here.",
         "書き出すと、ここにファイルが表示されます。",
         "导出后，这里显示文件。",
+    ),
+    # ── paper ──
+    "paper": ("Paper", "論文", "论文"),
+    "paper_intro": (
+        "*Evolutionary Optimization of Model Merging Recipes* (Akiba et al., arXiv 2403.13187), "
+        "rows 1 to 6 of its table 1, done again with the bundled models: weights evolved (PS), "
+        "paths through the layers evolved (DFS), and first the one, then the other.",
+        "*Evolutionary Optimization of Model Merging Recipes*（Akiba ほか、arXiv 2403.13187）の"
+        "表 1 の 1〜6 行目を同梱モデルで再現：重みの進化（PS）、層を通る経路の進化（DFS）、"
+        "その両方を順に。",
+        "用内置模型重做 *Evolutionary Optimization of Model Merging Recipes*（Akiba 等，"
+        "arXiv 2403.13187）表 1 的第 1 至 6 行：权重进化（PS）、层间路径进化（DFS），"
+        "以及先后进行两者。",
+    ),
+    "reproduce": ("Run the missing rows", "足りない行を実行", "运行缺少的行"),
+    "not_run": ("not run yet", "未実行", "尚未运行"),
+    "paper_table": (
+        "Table 1, rows 1 to 6, and its miniature",
+        "表 1 の 1〜6 行目とそのミニチュア",
+        "表 1 第 1 至 6 行及其缩影",
+    ),
+    "paper_table_note": (
+        "The paper: MGSM-JA, accuracy in %. Here: jmath, test questions, with 95 % intervals.",
+        "論文：MGSM-JA の正答率 %。ここ：jmath のテスト問題、95 % 信頼区間つき。",
+        "论文：MGSM-JA 正确率 %。此处：jmath 测试题，附 95% 置信区间。",
+    ),
+    "col_paper_model": ("The paper's model", "論文のモデル", "论文中的模型"),
+    "col_paper_score": ("Its score", "論文の得点", "论文得分"),
+    "col_here": ("Here", "ここ", "此处"),
+    "col_right": ("Right, %", "正答率 %", "正确率 %"),
+    "findings": ("What held", "再現できたこと", "哪些结论成立"),
+    "findings_note": (
+        "≈ means the same direction as in the paper, with overlapping 95 % intervals.",
+        "≈ は論文と同じ向きだが 95 % 信頼区間が重なることを示す。",
+        "≈ 表示方向与论文相同，但 95% 置信区间重叠。",
+    ),
+    "no_findings": (
+        "What held is said here once the first row has run.",
+        "最初の行の実行が終わると、ここに結果が出ます。",
+        "第一行运行完后，这里会说明哪些结论成立。",
+    ),
+    "col_verdict": ("Verdict", "判定", "判定"),
+    "col_finding": ("Finding", "知見", "结论"),
+    "col_paper": ("Paper", "論文", "论文"),
+    "in_words": ("in words", "言葉のみ", "仅文字"),
+    "held": ("held", "成立", "成立"),
+    "held_noise": ("held, within noise", "誤差の範囲で成立", "成立，但在误差内"),
+    "held_not": ("did not hold", "不成立", "不成立"),
+    "finding_ps": (
+        "Parameter space (4) beats the best of its sources.",
+        "パラメータ空間 (4) は最良の元モデルを上回る。",
+        "参数空间 (4) 胜过其最佳来源。",
+    ),
+    "finding_dfs": (
+        "Data-flow space (5) beats the better of its sources.",
+        "データフロー空間 (5) は良い方の元モデルを上回る。",
+        "数据流空间 (5) 胜过其较好的来源。",
+    ),
+    "finding_both": (
+        "Paths over the merge (6) beat the merge alone (4).",
+        "マージ上の経路 (6) はマージ単独 (4) を上回る。",
+        "在合并之上的路径 (6) 胜过单独的合并 (4)。",
+    ),
+    "finding_ps_dfs": (
+        "Parameter space (4) beats data-flow space (5).",
+        "パラメータ空間 (4) はデータフロー空間 (5) を上回る。",
+        "参数空间 (4) 胜过数据流空间 (5)。",
+    ),
+    "finding_scales": (
+        "Without its scales the path of row {row} loses more than 20 % of its score.",
+        "スケールを外すと {row} 行目の経路は得点の 20 % 超を失う。",
+        "去掉缩放后，第 {row} 行的路径得分下降超过 20%。",
+    ),
+    "finding_sources": (
+        "All three sources matter, the Japanese one most.",
+        "三つの元モデルはどれも効き、日本語モデルが最も効く。",
+        "三个来源都重要，日语模型最重要。",
+    ),
+    "finding_kept": (
+        "The merge keeps what its sources solve (here: at least 90 % of it) and adds problems that "
+        "none of them solves.",
+        "マージは元モデルが解く問題を保ち（ここでは 90 % 以上）、どれも解けない問題を加える。",
+        "合并保留来源能解的题（此处：至少 90%），并增加它们都不会的题。",
+    ),
+    "paper_strip_note": (
+        "One column per problem, the same in every row; hover to read it.",
+        "一列が一問、どの行でも同じ問題。マウスを重ねると問題文が出ます。",
+        "每列一题，各行相同；悬停可阅读题目。",
     ),
 }
 

@@ -13,7 +13,7 @@ from studio import api
 from studio.errors import StudioError
 from studio.runs import Candidate, Run
 from studio.ui import pieces
-from studio.ui.shared import engine, esc, language_of, percent, store, toast
+from studio.ui.shared import candidate_choices, engine, esc, language_of, store, toast
 from studio.ui.strings import say, text
 
 _NAME = re.compile(r"[\w][\w.-]{0,99}")
@@ -145,7 +145,7 @@ def _chosen(run: str, candidate: Any) -> Candidate:
 def draw(run: Run, language: str, *, first: bool) -> list[Any]:
     """The candidates there are, and, for another run, an empty right side."""
     choices = [(say(language, "best_candidate"), "best")] + [
-        (f"#{c.id} · {percent(c.score)} %", str(c.id)) for c in store().ranked(run.id)
+        (label, str(number)) for label, number in candidate_choices(run, store(), language)
     ]
     if not first:
         return [gr.update(choices=choices), gr.skip(), gr.skip()]

@@ -21,6 +21,7 @@ from studio.models import bundled
 from studio.runs import Evaluation, Outcome, Store
 from studio.runs.lock import hold, is_held
 from studio.ui.strings import say
+from studio.ui.words import phase as phase_words
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = next(
@@ -177,7 +178,7 @@ def test_the_whole_road(visit, workspace):
     page.wait_for_selector("#report tr.evolved")
     assert page.locator("#strip .cells").count() >= 5  # base, three sources, the merge
     assert page.locator("#strip .cells.best path.right").count() == 1
-    page.wait_for_selector("#heat td.heat")
+    page.wait_for_selector("#recipe td.heat")
 
     # Any question can be read: by clicking its column, or with the keyboard.
     page.locator('#strip rect[data-q="40"]').click(force=True)
@@ -360,7 +361,7 @@ def test_every_phase_is_shown(visit, workspace):
         page = visit(f"?run={run}")
         for phase in dict.fromkeys(phases):
             store.append(run, "phase", {"name": phase})
-            words = f"running · {say('en', f'stage_{phase}')}"
+            words = f"running · {phase_words('en', phase)}"
             page.locator(".es-status .state").get_by_text(words, exact=True).wait_for()
     finally:
         lock.release()

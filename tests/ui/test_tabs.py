@@ -10,10 +10,11 @@ import pytest
 
 from studio import api
 from studio.errors import StudioError
+from studio.recipe import Recipe
 from studio.runs import Evaluation, Store
 from studio.runs.lock import hold
 from studio.tasks import load_task, objective_names, task_names
-from studio.ui import chat, evolve, page, results, strings, take_home
+from studio.ui import chat, evolve, page, results, strings, take_home, words
 
 ENGLISH = SimpleNamespace(headers={"accept-language": "en"}, query_params={})
 RECIPE = "base: bonsai-base\nsources: [bonsai-ja, bonsai-math]\nobjectives: [{task: jmath}]\n"
@@ -51,8 +52,8 @@ def test_the_form_offers_only_tasks_that_can_be_searched_for(questions):
             with pytest.raises(StudioError, match="no 'dev' split"):
                 task.examples("dev")
     with gr.Blocks():
-        task_field = evolve._form(evolve.default_recipe())[3]
-    assert [value for _, value in task_field.choices] == offered
+        field = evolve._form(evolve.default_recipe())["objectives"]
+    assert [value for _, value in field.choices] == offered
     assert set(evolve.WITH_OPTIONS) <= set(offered)
 
 
@@ -79,12 +80,13 @@ def test_buttons_do_what_they_can(state, stop, resume):
 def test_the_table_says_that_it_is_cut(store):
     run = store.create_run("many", RECIPE)
     scored(store, run, evolve.SHOWN)
-    assert evolve._table(run, "en")["label"] == "Candidates"
+    recipe = Recipe.from_yaml(RECIPE)
+    assert evolve._table(run, recipe, "en")["label"] == "Candidates"
     store.record_ask(run, "cma", 1, [(evolve.SHOWN, np.zeros(2))])
     store.record_evaluation(
         run, Evaluation(f"candidate:{evolve.SHOWN}", "jmath", "dev", 1.0, 3, 1.0, "", ())
     )
-    table = evolve._table(run, "en")
+    table = evolve._table(run, recipe, "en")
     assert table["label"] == "Candidates: the best 200 of 201 scored so far"
     rows = table["value"]["data"]
     assert len(rows) == evolve.SHOWN and rows[0][0] == evolve.SHOWN and rows[-1][0] == 1
@@ -97,10 +99,10 @@ def look(run: str, known: dict) -> tuple[dict, dict]:
         "results": ["report", "task", "strip", "question", "answers"],
         "talk": ["model", "examples", "talk"],
         "home": ["candidate", "path", "files"],
-        "heat": ["heat"],
+        "pictures": ["front", "which", "recipe"],
     }
     told: dict = {}
-    for changes in page._look(run, known, None, ENGLISH, "run", "seen", names):
+    for changes in page._look(run, known, None, "best", ENGLISH, "run", "seen", names):
         told |= changes if "__type__" not in changes else {}
     return told, told.get("seen", known)
 
@@ -209,7 +211,7 @@ def test_every_phase_can_be_shown(store, language):
             store.append(run, "phase", {"name": phase})
             progress = api.progress(run, store)
             assert progress.stage == phase
-            assert strings.say(language, f"stage_{phase}") in evolve.draw(progress, language)[0]
+            assert words.phase(language, phase) in evolve.draw(progress, language)[0]
     finally:
         lock.release()
 

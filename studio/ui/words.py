@@ -1,0 +1,72 @@
+"""How recorded names and numbers are said in a reader's language: stages, phases, values.
+
+Knows the names that a run's record uses; refuses to know what HTML they end in.
+"""
+
+from studio.recipe import PROPERTIES
+from studio.ui.strings import say
+
+
+def stage(language: str, name: str) -> str:
+    """A recorded stage's name in words: 'cma', 'parameter jmath', 'random data_flow', ….
+
+    >>> stage("en", "cma"), stage("en", "random"), stage("en", "random parameter jmath")
+    ('evolution', 'random search', 'random search · parameter space for jmath')
+    """
+    random, rest = name.split(" ")[0] == "random", name.removeprefix("random").strip()
+    kind, _, task = rest.partition(" ")
+    words = [say(language, "random")] if random else []
+    if kind in ("parameter", "data_flow"):
+        space = say(language, kind)
+        words.append(say(language, "stage_for", space=space, task=task) if task else space)
+    return " · ".join(words) or say(language, "evolution")
+
+
+def phase(language: str, name: str) -> str:
+    """What a run does in a recorded phase: a stage, or what comes before, between and after."""
+    if name in ("sources", "selection", "report"):
+        return say(language, f"phase_{name}")
+    return say(language, "phase_search", stage=stage(language, name))
+
+
+def objective(language: str, name: str) -> str:
+    """An objective as a column's or an axis's name.
+
+    >>> objective("en", "jmath"), objective("en", "length")
+    ('jmath %', 'layers')
+    """
+    return say(language, name) if name in PROPERTIES else f"{name} %"
+
+
+def value(name: str, measured: float) -> str:
+    """A value that stands below such a name.
+
+    >>> value("jmath", 0.61), value("length", 9.0)
+    ('61.0', '9')
+    """
+    return compact(measured) if name in PROPERTIES else f"{100 * measured:.1f}"
+
+
+def measure(language: str, name: str, value: float) -> str:
+    """A candidate's value of one objective.
+
+    >>> measure("en", "jmath", 0.61), measure("en", "length", 9.0), measure("en", "parameters", 3e6)
+    ('jmath 61.0', '9 layers', '3 M parameters')
+    """
+    if name == "length":
+        return say(language, "n_layers", n=round(value))
+    if name == "parameters":
+        return say(language, "n_parameters", n=compact(value))
+    return f"{name} {100 * value:.1f}"
+
+
+def compact(value: float) -> str:
+    """A large number as people read it.
+
+    >>> compact(9), compact(2_931_000), compact(7_240_000_000)
+    ('9', '2.93 M', '7.24 G')
+    """
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(value) >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value:.3g}"
