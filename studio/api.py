@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from studio.errors import StudioError
-from studio.evolve.spaces import check, first_space, rebuild_space
+from studio.evolve.spaces import check, first_space, open_models, rebuild_space
 from studio.merge.space import Space
 from studio.recipe import Recipe
 from studio.runs import Candidate, Evaluation, Progress, Run, Store
@@ -58,7 +58,7 @@ def create(recipe: Recipe | str | Path, store: Store | None = None) -> str:
     """Record a queued run of a recipe whose models and tasks were checked; returns its id."""
     store = store or Store()
     recipe = _anchored(_recipe(recipe), store)
-    check(recipe, store)
+    check(recipe, open_models(recipe, store))
     searched = sum(item.task is not None for item in recipe.objectives)
     for number, task in enumerate(recipe.build_tasks()):
         if number < searched:

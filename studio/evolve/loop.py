@@ -112,7 +112,7 @@ class _Loop:
         self.terminated = terminated
         self.recipe = Recipe.from_yaml(store.run(run).recipe, "The recorded recipe")
         self.models = spaces.open_models(self.recipe, store)
-        spaces.check(self.recipe, store)
+        spaces.check(self.recipe, self.models)
         self.tasks = self.recipe.build_tasks()
         wanted = [item for item in self.recipe.objectives if item.task]
         self.goals: dict[str, _Goal] = {}
@@ -125,6 +125,7 @@ class _Loop:
         halvings = sum(event.kind == "halving" for event in store.events(run))
         self.batch_size = max(1, self.recipe.batch_size >> halvings)
         self._live: Live | None = None
+        self._ending: dict[str, bool] = {}  # see `_ends`
         self._looked = 0.0
         self._clock = time.monotonic()
 
@@ -446,18 +447,27 @@ class _Loop:
             batch_size=self.batch_size,
             on_halving=self._halved,
             on_token=self._glance,
-            must_end=subject.startswith("candidate:") and self._sources_end(task),
+            must_end=subject.startswith("candidate:") and self._ends(task),
         )
 
-    def _sources_end(self, task: "Task") -> bool:
-        """Whether any model of the run ends an answer to this task by itself."""
-        for model in self.models:
-            subject = f"model:{model.name}"
-            for split in ("dev", "test"):
-                done = self.store.evaluation(self.run_id, subject, task.name, split)
-                if done and any(o.tokens < task.max_new_tokens for o in done.outcomes):
-                    return True
-        return False
+    def _ends(self, task: "Task") -> bool:
+        """Whether any model of the run ends an answer to this task by itself.
+
+        Then so must a candidate: one that never does is broken. Plain language models never do.
+        """
+        if task.name not in self._ending:
+            split = "dev" if task.name in self.goals else "test"
+            answered = (
+                self.store.evaluation(self.run_id, f"model:{model.name}", task.name, split)
+                for model in self.models
+            )
+            self._ending[task.name] = any(
+                outcome.tokens < task.max_new_tokens
+                for evaluation in answered
+                if evaluation
+                for outcome in evaluation.outcomes
+            )
+        return self._ending[task.name]
 
     def _halved(self, size: int) -> None:
         self.batch_size = size

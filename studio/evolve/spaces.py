@@ -75,13 +75,12 @@ def first_space(recipe: Recipe, store: Store | None = None) -> Space:
     return build_space(recipe, recipe.stages()[0], open_models(recipe, store))
 
 
-def check(recipe: Recipe, store: Store | None = None) -> None:
-    """Lay out every space that can be laid out before a search.
+def check(recipe: Recipe, models: "Sequence[Model]") -> None:
+    """Lay out the spaces of all stages over the models of `open_models`.
 
     Raises:
-        StudioError: the models cannot be opened, or do not fit.
+        StudioError: the models do not fit.
     """
-    models = open_models(recipe, store)
     winners: dict[str, Any] = {}
     for stage in recipe.stages():
         space = build_space(recipe, stage, models, winners)
