@@ -517,6 +517,8 @@ def _versions() -> dict[str, str]:
         "cma",
         "cmaes",
         "pymoo",
+        "scipy",
+        "moocore",
         "safetensors",
         "evollm-studio",
     )
