@@ -140,7 +140,10 @@ class _Loop:
             self.store.append(self.run_id, "inputs", payload)
 
     def _answers(self) -> int:
-        """How many answers the whole run takes: sources, searches, finalists and report."""
+        """How many answers the whole run takes: sources, searches, finalists and report.
+
+        An estimate for who waits: of several objectives as many may be reported as are finalists.
+        """
         stages, search = self.recipe.stages(), self.recipe.search
         seen = {name: len(goal.seen) for name, goal in self.goals.items()}
         again = {
@@ -153,7 +156,11 @@ class _Loop:
             for stage in stages
             for name in stage.objectives
         )
-        reported = sum(stage.final or not stage.baseline for stage in stages)
+        reported = sum(
+            search.finalists if len(stage.objectives) > 1 else 1
+            for stage in stages
+            if stage.final or not stage.baseline
+        )
         return (
             len(self.models) * sum(seen.values())
             + searched
