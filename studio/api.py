@@ -33,15 +33,29 @@ __all__ = [
 ]  # fmt: skip
 
 SAMPLE_RUN = ASSETS / "sample-run.sqlite"
+#: Rows 5 and 6 of the paper's table in miniature; row 4 is the sample run (`studio.paper`).
+PAPER_RUNS = ASSETS / "paper-runs.sqlite"
 OnProgress = Callable[[Progress], None]
 
 
 def open_store() -> Store:
-    """The workspace's store, with the bundled finished sample run in it."""
+    """The workspace's store, with the bundled finished runs in it."""
     store = Store()
-    if SAMPLE_RUN.is_file():
-        store.import_runs(SAMPLE_RUN)
+    for bundle in (SAMPLE_RUN, PAPER_RUNS):
+        if bundle.is_file():
+            store.import_runs(bundle)
     return store
+
+
+def bundled_runs() -> list[str]:
+    """The ids of the runs that come with the Studio, the sample run first."""
+    store = Store(":memory:")
+    return [
+        run
+        for bundle in (SAMPLE_RUN, PAPER_RUNS)
+        if bundle.is_file()
+        for run in store.import_runs(bundle)
+    ]
 
 
 def models() -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ same.
 """
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -117,11 +118,22 @@ def build() -> gr.Blocks:
     return page.queue(default_concurrency_limit=8)
 
 
+@cache
+def _bundled() -> list[str]:
+    return api.bundled_runs()
+
+
 def choose(request: gr.Request) -> Any:
-    """The run a fresh page opens: the address's, else the newest at work, else the newest."""
+    """The run a fresh page opens.
+
+    The address's, else the newest at work, else the newest of one's own, else the sample run.
+    """
     runs = store().runs()
     wanted = request.query_params.get("run")
-    value = runs[0].id if runs else None
+    bundled = _bundled()
+    own = [run.id for run in runs if run.id not in bundled]
+    there = {run.id for run in runs}
+    value = next((run for run in [*own, *bundled] if run in there), None)
     value = next((run.id for run in runs if run.status == RUNNING), value)
     if wanted:
         try:
