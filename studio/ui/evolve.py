@@ -199,10 +199,10 @@ def _form(recipe: Recipe) -> dict[str, gr.components.Component]:
             multiselect=True,
             allow_custom_value=True,
             info=text("lenders_info"),
-            min_width=200,
+            min_width=240,
         )
         schemes = [(text("scheme_joint"), "joint"), (text("scheme_paper"), "paper")]
-        choice("scheme", schemes, min_width=150)
+        choice("scheme", schemes, min_width=240)
     with gr.Row():
         add(gr.Dropdown, "optimizer", min_width=150)
         number("seed", 0)

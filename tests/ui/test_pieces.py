@@ -13,7 +13,7 @@ from studio.errors import StudioError
 from studio.evolve.spaces import first_space
 from studio.recipe import Recipe
 from studio.runs import Outcome, Progress, Run
-from studio.ui import evolve, pieces, plots, shared, strings, take_home
+from studio.ui import evolve, pieces, plots, shared, strings, take_home, words
 
 HACK = "<script>alert('x')</script>\"'&"
 NAMES = {"right": "right", "half": "right number, wrong language", "wrong": "wrong"}
@@ -138,6 +138,74 @@ def test_states():
     assert pieces.state_of(outcome(0.0)) == "wrong"
 
 
+# ── the front ─────────────────────────────────────────────────────────────────────────────────
+
+
+def scatter(points, selected=None, joined=True, **minimised) -> str:
+    axes = [plots.Axis(name, lambda v: f"{v:g}", minimised.get(name, False)) for name in ("x", "y")]
+    names = {"front": "on the front", "beaten": "beaten", "source": "source"}
+    return plots.scatter(
+        points, *axes, title="T", note="N", names=names, selected=selected, joined=joined
+    )
+
+
+FRONT = [
+    plots.Point("#1", "#1 beaten", 0.1, 0.1, number=1),
+    plots.Point("★ #2", HACK, 0.2, 0.8, number=2, front=True, size=0.0),
+    plots.Point("★ #3", "★ #3", 0.7, 0.3, number=3, front=True, size=1.0),
+    plots.Point(HACK, "bonsai-ja 10", 0.0, 0.1),
+]
+
+
+def test_the_scatter_has_a_button_for_each_of_the_front_and_names_the_sources():
+    html = scatter(FRONT, selected=3)
+    page = Balanced(html)
+    assert "<script" not in html
+    buttons = [a for t, a in page.seen if t == "button"]
+    assert [(b["data-c"], b["aria-label"], b["aria-pressed"]) for b in buttons] == [
+        ("2", HACK, "false"),
+        ("3", "★ #3", "true"),
+    ]
+    sizes = [int(re.search(r"--size:(\d+)px", b["style"])[1]) for b in buttons]
+    assert sizes[0] < sizes[1]
+    dots = [a for t, a in page.seen if t == "path" and a["class"] == "dot"]
+    assert [dot["data-c"] for dot in dots] == ["1"]
+    assert html.count('<i class="source" style') == 1
+    # from 0 to 0.8 across: 0.2 lies at a quarter
+    assert "left:25.00%" in buttons[0]["style"] and "top:0.00%" in buttons[0]["style"]
+
+
+@pytest.mark.parametrize(
+    ("minimised", "stairs"),
+    [({}, "M25.00 0.00V62.50H87.50"), ({"x": True}, "M25.00 0.00H87.50V62.50")],
+)
+def test_the_border_of_a_front_goes_where_nothing_is_better(minimised, stairs):
+    assert f'class="border" d="{stairs}"' in scatter(FRONT, **minimised)
+    assert "border" not in scatter(FRONT, joined=False)
+
+
+def test_a_scatter_of_equal_points():
+    Balanced(scatter([plots.Point("★ #0", "only", 0.0, 8.0, number=0, front=True)]))
+
+
+@pytest.mark.parametrize(
+    "values", [[0.0], [5.0, 5.0], [0.61, 0.97], [2_900_000, 3_400_000], [0, 1e-9], [8, 26]]
+)
+def test_a_scale_holds_its_values_between_round_numbers(values):
+    at, ticks = plots._scale(values)
+    assert all(0 <= at(value) <= 100 for value in values)
+    assert at(ticks[0]) == 0 and at(ticks[-1]) == pytest.approx(100) and 2 <= len(ticks) <= 7
+
+
+def test_the_front_is_a_table_as_well():
+    members = [(2, {"jmath": 0.61, "length": 9.0}), (3, {"jmath": 0.5, "length": 8.0})]
+    html = pieces.front("<p>plot</p>", members, ["jmath", "length"], 3, 2, "en")
+    page = Balanced(html)
+    assert ">61.0<" in html and ">9<" in html and ">layers<" in html and ">jmath %<" in html
+    pressed = [a["aria-pressed"] for t, a in page.seen if t == "button"]
+    assert pressed == ["false", "true"] and 'data-best="2"' in html
+
+
 # ── pieces ────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -193,6 +261,26 @@ def test_heat_map_of_every_kind_of_space(tiny_family):
         assert ("density" in html) == (method == "dare_ties")
 
 
+def test_a_path_shows_lanes_scales_and_what_is_passed_again():
+    rows = [
+        {"step": n, "slot": None, "source": source, "layer": layer, "scale": scale}
+        for n, (source, layer, scale) in enumerate(
+            [("/models/main", 0, 1.0), (HACK, 2, 2.0), (HACK, 2, 0.5), ("/models/main", 3, 1.1)]
+        )
+    ]
+    html = pieces.path(rows, ["/models/main", HACK, "idle"], 7, "en")
+    page = Balanced(html)
+    assert "<script" not in html and "Candidate 7: 4 layers" in html
+    heads = [a.get("title") for t, a in page.seen if t == "th" and a.get("class") == "lane"]
+    assert heads == ["/models/main", HACK, "idle"] and ">/models" not in html
+    assert html.count('class="lane main"') == 2 and html.count("<b>layer 2") == 2
+    assert html.count("↻2") == 2 and "<b>layer 2 <small>↻2" in html  # the note names the sign
+    line = re.search(r'points="([^"]+)"', html)[1]
+    assert line == "16.67,0.5 50.00,1.5 50.00,2.5 16.67,3.5"
+    assert "left:50.0%;width:50.0%" in html and "left:0.0%;width:50.0%" in html
+    assert ">1.00<" in html.replace("</i></i>", ">") and "1.10" in html
+
+
 def test_answers():
     said = [("ja", outcome(1.0, right=True)), (HACK, Outcome("x", 0.0, " ", {}, 0))]
     html = pieces.answers(3, 250, HACK, "42", said, "ja")
@@ -217,6 +305,19 @@ def test_every_string_is_in_every_language_with_the_same_placeholders():
         assert len({tuple(sorted(re.findall(r"{\w+}", text))) for text in row}) == 1, key
 
 
+@pytest.mark.parametrize("language", strings.LANGUAGES)
+@pytest.mark.parametrize("key", ["jmath", "paths", "both", "tradeoff", "paper-scheme"])
+def test_every_stage_of_every_preset_has_words_of_its_own(key, language):
+    recipe = evolve.presets()[key]
+    search = recipe.search.model_copy(update={"random_baseline": True})
+    names = [stage.name for stage in recipe.model_copy(update={"search": search}).stages()]
+    said = [words.stage(language, name) for name in names]
+    assert len(set(said)) == len(said) > 1
+    assert all("_" not in sentence for sentence in said)
+    for name in [*names, "sources", "selection", "report"]:
+        assert words.phase(language, name)
+
+
 def test_every_state_and_role_has_words():
     for key in ("queued", "running", "stopping", "interrupted", "stopped", "finished", "failed"):
         assert strings.say("en", key)
@@ -227,7 +328,7 @@ def test_every_state_and_role_has_words():
 
 
 def test_every_words_are_used():
-    """Every key stands as a literal somewhere in studio/ui, or fits one of its f-strings."""
+    """Every key stands as a literal somewhere in studio/ui, or fits an f-string or a prefix."""
     literals, patterns = set(), set()
     for path in Path(strings.__file__).parent.glob("*.py"):
         if path.name == "strings.py":
@@ -239,6 +340,7 @@ def test_every_words_are_used():
                 parts = [getattr(part, "value", None) for part in node.values]
                 words = [re.escape(p) if isinstance(p, str) else "[a-z]+" for p in parts]
                 patterns.add("".join(words))
+    patterns |= {f"{prefix}[a-z_]+" for prefix in literals if re.fullmatch("[a-z]+_", prefix)}
     # "[a-z]+" alone is no evidence: it fits everything
     patterns = {p for p in patterns if re.search("_", p)}
     literals |= {"finished"}  # a state that no code of the page treats specially

@@ -14,7 +14,7 @@ from studio.recipe import Recipe
 from studio.runs import Evaluation, Store
 from studio.runs.lock import hold
 from studio.tasks import load_task, objective_names, task_names
-from studio.ui import chat, evolve, page, results, strings, take_home, words
+from studio.ui import chat, evolve, page, results, shared, strings, take_home, words
 
 ENGLISH = SimpleNamespace(headers={"accept-language": "en"}, query_params={})
 RECIPE = "base: bonsai-base\nsources: [bonsai-ja, bonsai-math]\nobjectives: [{task: jmath}]\n"
@@ -185,6 +185,113 @@ def test_the_winner_is_marked_whatever_searched_for_it(store, tiny_recipe, optim
     _, strip, _, _ = results.draw_strip(found, "csv", ENGLISH)
     assert strip.count('class="cells best"') == 1 and "test questions" in strip
     assert 'class="evolved"' in results.draw(store.run(found), ENGLISH)[0]
+
+
+# ── other spaces, several objectives ──────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def wide(store, tiny_recipe, questionnaires) -> str:
+    """A finished run in both spaces for two tasks and the length."""
+    mine, other = (
+        {"task": "csv", "examples": 4, "options": {"path": str(path), "match": "contains"}}
+        for path in questionnaires
+    )
+    for item in (mine, other):
+        item["options"]["max_new_tokens"] = 2
+    recipe = tiny_recipe(
+        objectives=[mine, other, {"property": "length"}],
+        space={
+            "type": "both",
+            "parameter": {"method": "linear", "layer_granularity": "all"},
+            "data_flow": {"repeats": 2},
+        },
+        search={"population": 4, "finalists": 2, "optimizer": "random"},
+        budget={"candidates": 8},
+    )
+    results._questions.cache_clear()
+    return api.evolve(recipe, store)
+
+
+def test_a_run_for_several_objectives_shows_a_column_and_two_curves(store, wide):
+    recipe = Recipe.from_yaml(store.run(wide).recipe)
+    table = evolve._table(wide, recipe, "en")
+    heads = table["value"]["headers"]
+    assert heads[2:-1] == ["Search", "csv %", "csv (2) %", "layers", "Mean %"]
+    rows = table["value"]["data"]
+    assert {row[2] for row in rows} == {"parameter space", "data-flow space"}
+    for row in rows:
+        found = store.candidate(wide, row[0]).scores
+        assert row[3] == round(100 * found["csv"], 1)
+        # what no merge of weights changes is no objective there
+        assert row[5] == found.get("length") and (row[5] is None) == (row[2] == "parameter space")
+    means = [row[6] for row in rows]
+    assert means == sorted(means, reverse=True)
+    status, curves, _ = evolve.draw(api.progress(wide, store), "en")
+    assert "Best mean so far" in status and "hypervolume" in curves
+    mean, covered = curves.split("</figure>")[:2]
+    assert "parameter space" in mean and "data-flow space" in mean and "/base " in mean
+    assert "parameter space" not in covered and "data-flow space" in covered
+
+
+def test_the_front_is_drawn_and_offered_first(store, wide):
+    recipe = Recipe.from_yaml(store.run(wide).recipe)
+    found, members = shared.front_of(recipe, store.ranked(wide))
+    assert members and all(c.stage == "data_flow" for c in found)
+    labels = dict(shared.candidate_choices(store.run(wide), store, "en"))
+    firsts = list(labels)[: len(members)]
+    assert all(label.startswith("★ #") and "layers" in label for label in firsts)
+    assert {labels[label] for label in firsts} == {c.id for c in members}
+    assert any(label.endswith(" · parameter space") for label in labels)
+    html = results.draw_front(store.run(wide), "best", "en")
+    assert html.count('<button type="button" class="dot"') == len(members)
+    assert html.count('<i class="source" style') == 3  # their length is known too
+    chosen = take_home.draw(store.run(wide), "en", first=True)[0]["choices"]
+    assert [label for label, _ in chosen[1:]] == list(labels)
+    offered = chat.draw(store.run(wide), "en", first=True)[0]["choices"]
+    assert any("★" in label and value == f"{wide}:{members[0].id}" for label, value in offered)
+
+
+def test_a_click_in_the_front_opens_that_candidate(store, wide):
+    recipe = Recipe.from_yaml(store.run(wide).recipe)
+    _, members = shared.front_of(recipe, store.ranked(wide))
+    event = SimpleNamespace(_data={"candidate": members[-1].id})
+    number, inside = results.picked_candidate(wide, event, ENGLISH)
+    assert number == str(members[-1].id) and f"Candidate {number}:" in inside
+    html = results.draw_front(store.run(wide), number, "en")
+    assert html.count('aria-pressed="true"') == 2  # in the plot and in the table
+
+
+def test_each_candidate_is_shown_as_what_it_is(store, wide):
+    run = store.run(wide)
+    mixed = store.ranked(wide, "parameter")[0]
+    assert 'class="heat' in results.draw_recipe(run, f"#{mixed.id}", "en")
+    path = results.draw_recipe(run, "best", "en")
+    assert 'class="lanes"' in path and f"parameter #{store.best(wide, 'parameter').id}" in path
+    assert "is no candidate" in results.draw_recipe(run, "<b>", "en")
+
+
+def test_the_winner_of_a_stage_stands_between_random_search_and_the_result(store, wide):
+    _, rows = results._rows(wide, "csv")
+    roles = [row["role"] for row in rows]
+    assert roles[:3] == ["base", "source", "source"] and roles[3] == "stage"
+    assert set(roles[4:]) == {"evolved"}
+    assert rows[-1]["subject"] == f"candidate:{store.best(wide).id}"
+    report, tasks, strip, *_ = results.draw(store.run(wide), ENGLISH)
+    assert "winner of the first search" in report
+    assert tasks["choices"] == ["csv", "csv (2)"]
+    assert strip.count('class="cells best"') == 1
+
+
+def test_a_run_for_a_property_first_can_be_talked_to(store):
+    recipe = (
+        "sources: [bonsai-abel, bonsai-ja]\nspace: {type: data_flow}\n"
+        "objectives: [{property: length}, {task: jmath}, {task: emath}]\n"
+    )
+    run = store.create_run("short", recipe)
+    examples = chat.draw(store.run(run), "en", first=True)[1]
+    assert len(examples.samples) == chat.EXAMPLES
+    assert "front appears" in results.draw_front(store.run(run), "best", "en")
 
 
 # ── every phase ───────────────────────────────────────────────────────────────────────────────
