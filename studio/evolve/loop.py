@@ -222,9 +222,10 @@ class _Loop:
                 self.store.record_ask(self.run_id, stage.name, generation, pending)
                 generation, count = generation + 1, count + n
             told = {number: self._score(number, genome, stage, space) for number, genome in pending}
+            # before it is told: what was told is not looked at again after an interruption
+            self._note_front(stage, space, generation - 1)
             self.store.record_tell(self.run_id, stage.name, told)
             optimizer.tell({number - first: score for number, score in told.items()})
-            self._note_front(stage, space, generation - 1)
             pending = []
         favorite = optimizer.favorite()
         if favorite is not None:  # under noise it often beats every sample
@@ -302,12 +303,15 @@ class _Loop:
         return Evaluation.of_property(f"candidate:{number}", objective, value)
 
     def _note_front(self, stage: Stage, space: Space, generation: int) -> None:
-        if len(stage.objectives) == 1:
+        which = {"stage": stage.name, "generation": generation}
+        if len(stage.objectives) == 1 or any(
+            event.kind == "front" and which.items() <= event.payload.items()
+            for event in self.store.events(self.run_id)
+        ):
             return
         found = self.store.candidates(self.run_id, stage.name)
         payload = {
-            "stage": stage.name,
-            "generation": generation,
+            **which,
             "size": len(front(found, stage.objectives)),
             "hypervolume": hypervolume(found, stage.objectives, space.worst()),
         }
@@ -471,7 +475,7 @@ class _Loop:
             self._ending[task.name] = any(
                 outcome.tokens < task.max_new_tokens
                 for evaluation in answered
-                if evaluation
+                if evaluation and not evaluation.broken  # which said nothing at all
                 for outcome in evaluation.outcomes
             )
         return self._ending[task.name]

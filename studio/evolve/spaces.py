@@ -7,6 +7,8 @@ how to find all that again in a record. Refuses to search.
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from studio.evolve import inputs
 from studio.merge.space import Space
 from studio.recipe import Parameter, Recipe, Stage
@@ -82,10 +84,11 @@ def check(recipe: Recipe, models: "Sequence[Model]") -> None:
         StudioError: the models do not fit.
     """
     winners: dict[str, Any] = {}
-    for stage in recipe.stages():
+    for number, stage in enumerate(recipe.stages()):
         space = build_space(recipe, stage, models, winners)
-        # any merge will do: all of them have the same form
-        winners[stage.name] = space.checkpoint(space.initial, recipe.precision, stage.name)
+        # any merge will do, they all have one form; but no two may be the same model
+        genome = np.random.default_rng(number).uniform(space.lower, space.upper)
+        winners[stage.name] = space.checkpoint(genome, recipe.precision, stage.name)
 
 
 def winner_name(candidate: Candidate) -> str:
