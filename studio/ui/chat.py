@@ -176,8 +176,7 @@ def draw(run: Run, language: str, *, first: bool) -> list[Any]:
     recipe = Recipe.from_yaml(run.recipe)
     names = [name for name in (*recipe.sources, recipe.base) if name]
     numbered = [
-        (f"{say(language, 'candidate')} {label}", f"{run.id}:{number}")
-        for label, number in candidate_choices(run, store(), language)
+        (label, f"{run.id}:{number}") for label, number in candidate_choices(run, store(), language)
     ]
     choices = [*((name, name) for name in names), *numbered]
     if numbered:

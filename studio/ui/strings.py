@@ -327,7 +327,6 @@ TABLE: dict[str, tuple[str, str, str]] = {
     ),
     "try": ("Questions from the task", "課題の問題", "任务中的题目"),
     "best_candidate": ("best of this run", "この実行の最良", "本次运行的最佳"),
-    "candidate": ("candidate", "候補", "候选"),
     # ── take home ──
     "export_intro": (
         "Writes an ordinary checkpoint: safetensors, tokenizer, model card, the recipe, and a "
