@@ -146,9 +146,9 @@ TABLE: dict[str, tuple[str, str, str]] = {
         "搜索题目上的最佳得分",
     ),
     "curve_mean": (
-        "Best mean of the tasks so far, on the search's questions",
-        "探索用問題での課題平均の最高値の推移",
-        "搜索题目上各任务均值的最佳值",
+        "Best score so far on the search's questions: the mean of each search's tasks",
+        "探索用問題での最高得点の推移：各探索の課題の平均",
+        "搜索题目上的最佳得分：各搜索自身任务的均值",
     ),
     "curve_hypervolume": (
         "What the front covers (hypervolume)",
