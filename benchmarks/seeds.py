@@ -23,7 +23,10 @@ def finished(recipe: Recipe, store: Store) -> Run:
     for record in store.runs():
         if record.status == FINISHED and Recipe.from_yaml(record.recipe) == recipe:
             return record
-    return store.run(api.evolve(recipe, store))
+    record = store.run(api.evolve(recipe, store))
+    if record.status != FINISHED:
+        raise SystemExit(f"{record.name}, seed {recipe.seed}, was stopped.")
+    return record
 
 
 def main() -> None:
