@@ -3,11 +3,8 @@
 The models are random and two layers deep; a whole run takes a second or two.
 """
 
-import os
-import signal
-import subprocess
+import gc
 import sys
-import time
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -25,12 +22,8 @@ from studio.runs.front import front, gains, hypervolume
 from tests.conftest import SYMBOL, make_model, perturb, save_model
 from tests.trajectory import recorded, trajectory
 
-ROOT = Path(__file__).resolve().parents[2]
-BOTH = {
-    "type": "both",
-    "parameter": {"method": "ties", "layer_granularity": "all"},
-    "data_flow": {"repeats": 2},
-}
+WEIGHTS = {"method": "task_arithmetic", "layer_granularity": "all"}
+BOTH = {"type": "both", "parameter": WEIGHTS, "data_flow": {"repeats": 2}}
 PATHS = {"type": "data_flow", "repeats": 2}
 SEARCH = {"population": 4, "finalists": 2}
 TWO_STAGES = ["parameter", "data_flow"]
@@ -39,6 +32,15 @@ FOUR_STAGES = [*TWO_STAGES, "random parameter", "random data_flow"]
 
 class Crash(BaseException):
     """The plug is pulled."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_collection():
+    """Stages collect garbage: what pytest and torch hold by now need not be looked through."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture
@@ -74,9 +76,9 @@ def objectives(questions, other_questions):
 
 @pytest.fixture(scope="module")
 def both(tiny_recipe):
-    """`both(budget=8, **changes)`: a recipe of the two spaces."""
+    """`both(budget=6, **changes)`: a recipe of the two spaces."""
 
-    def make(budget: int = 8, **changes) -> Recipe:
+    def make(budget: int = 6, **changes) -> Recipe:
         changes = {"space": BOTH, "search": SEARCH, "budget": {"candidates": budget}} | changes
         return tiny_recipe(**changes)
 
@@ -88,6 +90,14 @@ def whole(both, tmp_path_factory):
     """(store, run) of the two spaces with their baselines, never interrupted."""
     store = Store(tmp_path_factory.mktemp("whole") / "runs.sqlite")
     return store, api.evolve(both(), store)
+
+
+@pytest.fixture(scope="module")
+def short(both, tmp_path_factory):
+    """(recipe, store, run) of the two spaces, no baselines, never interrupted."""
+    recipe = both(4, search=SEARCH | {"random_baseline": False})
+    store = Store(tmp_path_factory.mktemp("short") / "runs.sqlite")
+    return recipe, store, api.evolve(recipe, store)
 
 
 def everything(store, run: str) -> dict:
@@ -127,7 +137,7 @@ def test_weights_then_paths_over_their_winner_then_both_at_random(whole):
     )  # fmt: skip
     counts = {stage: len(store.candidates(run, stage)) for stage in FOUR_STAGES}
     # the budget of each; cma adds its favourite, a search of paths its start
-    assert counts == dict(zip(FOUR_STAGES, (8 + 1, 8 + 2, 8, 8 + 1), strict=True))
+    assert counts == dict(zip(FOUR_STAGES, (6 + 1, 6 + 2, 6, 6 + 1), strict=True))
     assert all(c.scores.keys() == {"csv"} for c in everyone)
     # the two searches of paths have one start; nothing else is asked twice
     assert len({c.genome.tobytes() for c in everyone}) == len(everyone) - 1
@@ -199,7 +209,7 @@ def test_the_search_of_no_stage_sees_the_test_split(whole):
 def test_progress_and_the_forecast_fit_what_was_done(whole, both):
     store, run = whole
     now = api.progress(run, store)
-    assert (now.done, now.total, now.state) == (32, 32, "finished")
+    assert (now.done, now.total, now.state) == (24, 24, "finished")
     assert now.best_id == winners(store, run)["data_flow"]
     forecast = events(store, run, "inputs")[0]["answers"]
     assert forecast == pytest.approx(store.answers(run), rel=0.15)
@@ -225,11 +235,13 @@ def test_every_candidate_can_be_opened_and_is_what_was_measured(whole, questions
     assert "random data_flow, generation" in card and "random parameter #" in card
 
 
-def test_the_same_recipe_is_the_same_run(whole, both, store):
-    assert everything(store, api.evolve(both(), store)) == everything(*whole)
-    other = api.evolve(both(seed=1), store)
-    mine, theirs = (s.candidates(r, "data_flow")[1].genome for s, r in ((store, other), whole))
-    assert not np.array_equal(mine, theirs)
+def test_the_same_recipe_is_the_same_run_and_a_seed_another(short, store):
+    recipe, *complete = short
+    assert everything(store, api.evolve(recipe, store)) == everything(*complete)
+    other = api.evolve(recipe.model_copy(update={"seed": 1}), store)
+    for stage in TWO_STAGES:
+        mine, theirs = (s.candidates(r, stage)[1].genome for s, r in ((store, other), complete))
+        assert not np.array_equal(mine, theirs)
 
 
 @pytest.mark.parametrize("optimizer", ["cmaes", "random"])
@@ -297,36 +309,28 @@ def test_a_plug_pulled_again_and_again_in_every_stage(whole, both, store, monkey
     assert everything(store, run) == everything(*whole)
 
 
-#: (kind of event, its stage or name): where one stage ends and the next begins.
+#: Where one stage ends and the next begins: (kind of event, its stage or name), and whether the
+#: plug is pulled before or after it is written.
 BOUNDARY = [
-    ("favorite", "parameter"),
-    ("winner", "parameter"),
-    ("phase", "data_flow"),
-    ("start", "data_flow"),
-    ("ask", "data_flow"),
-    ("tell", "data_flow"),
-    ("winner", "data_flow"),
+    ("winner", "parameter", "before"),
+    ("winner", "parameter", "after"),
+    ("phase", "data_flow", "after"),
+    ("start", "data_flow", "after"),
+    ("ask", "data_flow", "before"),
+    ("tell", "data_flow", "after"),
 ]
 
 
-@pytest.fixture(scope="module")
-def short(both, tmp_path_factory):
-    """(recipe, store, run) of the two spaces, no baselines, never interrupted."""
-    recipe = both(4, search=SEARCH | {"random_baseline": False})
-    store = Store(tmp_path_factory.mktemp("short") / "runs.sqlite")
-    return recipe, store, api.evolve(recipe, store)
-
-
-@pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("place", BOUNDARY, ids=" ".join)
-def test_a_plug_pulled_exactly_at_the_boundary(short, store, monkeypatch, place, when):
+def test_a_plug_pulled_exactly_at_the_boundary(short, store, monkeypatch, place):
     recipe, *complete = short
+    *place, when = place
     run = api.create(recipe, store)
     transaction, append = Store._transaction, sys.modules["studio.runs.store"]._append
     reached = []
 
     def noted(db, of, kind, payload):
-        if (kind, payload.get("stage", payload.get("name"))) == place:
+        if [kind, payload.get("stage", payload.get("name"))] == place:
             reached.append(place)
             if when == "before":
                 raise Crash
@@ -346,7 +350,7 @@ def test_a_plug_pulled_exactly_at_the_boundary(short, store, monkeypatch, place,
             api.resume(run, store)
     assert reached
     kept = [e for e in store.events(run)
-            if (e.kind, e.payload.get("stage", e.payload.get("name"))) == place]  # fmt: skip
+            if [e.kind, e.payload.get("stage", e.payload.get("name"))] == place]  # fmt: skip
     assert len(kept) == (when == "after")
     times = recorded(store, run)
     api.resume(run, store)
@@ -372,37 +376,13 @@ def test_a_stop_in_either_stage(short, store, stage):
     assert everything(store, run) == everything(*complete)
 
 
-@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
-def test_a_worker_killed_among_the_paths(short, own_workspace):
-    recipe, *complete = short
-    store = Store()
-    run = api.create(recipe, store)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "studio", "worker", run, "--store", store.path],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    end = time.monotonic() + 600
-    while sum(bool(c.scores) for c in store.candidates(run, "data_flow")) < 2:
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < end, "nothing happened"
-        time.sleep(0.003)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert api.progress(run, store).state == "interrupted"
-    times = recorded(store, run)
-    api.resume(run, store)
-    assert times.items() <= recorded(store, run).items()
-    assert everything(store, run) == everything(*complete)
-    store.close()
-
-
 def test_a_stop_does_not_wait_for_the_batch(tiny_recipe, objectives, store, monkeypatch):
     """All questions in one batch with long answers: the stop is heard within two decode steps."""
     from transformers import MistralForCausalLM
 
     recipe = tiny_recipe(
         space=PATHS, search=SEARCH | {"random_baseline": False}, budget={"candidates": 4},
-        objectives=objectives(1, tokens=40), batch_size=4096,
+        base=None, objectives=objectives(1, tokens=20), batch_size=4096,
     )  # fmt: skip
     complete = api.evolve(recipe, store)
     run = api.create(recipe, store)
@@ -438,7 +418,7 @@ def test_somebody_looks_often_enough_to_hear_a_stop():
 
 
 def test_best_of_another_run_is_pinned_when_a_run_is_created(tiny_recipe, both, store, monkeypatch):
-    first = api.create(tiny_recipe(search=SEARCH, budget={"candidates": 8}), store)
+    first = api.create(tiny_recipe(space=WEIGHTS, search=SEARCH, budget={"candidates": 8}), store)
     assert not work_until_crash(store, first, 16, monkeypatch)
     then = store.best(first)
     ja = tiny_recipe().sources[0]
@@ -513,7 +493,7 @@ def test_candidates_that_are_not_there_are_told_before_a_run_is_recorded(short, 
 
 
 def test_a_deleted_run_is_missed_in_a_sentence(tiny_recipe, store, monkeypatch, tmp_path):
-    first = api.evolve(tiny_recipe(search=SEARCH, budget={"candidates": 4}), store)
+    first = api.evolve(tiny_recipe(space=WEIGHTS, search=SEARCH, budget={"candidates": 4}), store)
     recipe = tiny_recipe(sources=[f"{first}:best"], space=PATHS, base=None, search=SEARCH)
     run = api.create(recipe, store)
     assert not work_until_crash(store, run, 25, monkeypatch)
@@ -717,9 +697,9 @@ def test_the_papers_scheme(both, objectives, store, monkeypatch):
     assert f"{other.scores['csv (2)']:.1%}" in api.card(run, other.id, store)
     again = api.create(recipe, store)
     crashes = 0
-    while not work_until_crash(store, again, 21 + crashes % 4, monkeypatch):
+    while not work_until_crash(store, again, 41 + crashes % 4, monkeypatch):
         crashes += 1
-    assert crashes > 4 and everything(store, again) == everything(store, run)
+    assert crashes > 1 and everything(store, again) == everything(store, run)
 
 
 # ── bad candidates ────────────────────────────────────────────────────────────────────────────
