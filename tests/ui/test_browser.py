@@ -460,7 +460,7 @@ KANA = """
     delete element.dataset.kana;
     const own = [...element.childNodes].filter((node) => node.nodeType === Node.TEXT_NODE);
     const text = own.map((node) => node.data).join('');
-    const shown = element.checkVisibility() && !element.closest('script, style, title');
+    const shown = element.checkVisibility() && !element.closest('script, style, title, .sr-only');
     if (!shown || !/[ぁ-ヿ]/.test(text)) return false;
     element.dataset.kana = text.match(/[ぁ-ヿ一-鿿]/g).length;
     return true;
