@@ -280,9 +280,9 @@ TABLE: dict[str, tuple[str, str, str]] = {
         "点越大，{name} 越大。",
     ),
     "front_empty": (
-        "The front appears with the first scored candidates.",
-        "最初の候補が採点されると表示されます。",
-        "首批候选评测后显示。",
+        "The front appears with the first scored candidates of the last search.",
+        "フロントは最後の探索の最初の候補が採点されると表示されます。",
+        "最后一轮搜索的首批候选评测后显示前沿。",
     ),
     "on_front": ("on the front", "フロント上", "在前沿上"),
     "beaten": ("beaten", "他に劣る", "被支配"),
