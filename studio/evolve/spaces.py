@@ -69,7 +69,12 @@ def build_space(
         return ParameterSpace(base, sources, seed=recipe.seed, **options)
     by_name = dict(zip(recipe.sources, sources, strict=True))
     lenders = [by_name[name] for name in stage.space.sources or recipe.sources]
-    return DataFlowSpace([*((winners or {})[name] for name in stage.pool), *lenders], **options)
+    # two searches may have found the same merge, whose layers need lending once
+    pool: dict[Any, Model] = {}
+    for name in stage.pool:
+        model = (winners or {})[name]
+        pool.setdefault(model.path, model)
+    return DataFlowSpace([*pool.values(), *lenders], **options)
 
 
 def first_space(recipe: Recipe, store: Store | None = None) -> Space:
