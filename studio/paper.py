@@ -323,11 +323,11 @@ def _scales(row: dict) -> dict[str, Any]:
 
 
 def _every_source(rows: list[dict]) -> dict[str, Any]:
-    falls = ", ".join(f"− {row['part']}: {100 * row['score']:.1f}" for row in rows)
+    falls = ", ".join(f"{100 * row['score']:.1f} (− {row['part']})" for row in rows)
     most = min(rows, key=lambda row: row["score"])["part"]
     all_matter = all(row["score"] < row["whole"] for row in rows)
     verdict = HELD if all_matter and most == SOURCES[1] else NOT
-    return _finding("sources", "", f"{100 * rows[0]['whole']:.1f}; {falls}", verdict)
+    return _finding("sources", "", f"{100 * rows[0]['whole']:.1f} → {falls}", verdict)
 
 
 def _kept(store: Store) -> dict[str, Any]:

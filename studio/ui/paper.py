@@ -116,7 +116,7 @@ def _findings(rows: list[dict[str, str]], language: str) -> str:
         f'<tr><td class="verdict" data-verdict="{esc(VERDICTS[row["verdict"]])}">'
         f"{SIGNS[row['verdict']]} {esc(say(language, VERDICTS[row['verdict']]))}</td>"
         f'<th scope="row">{esc(say(language, "finding_" + row["key"], row=row["row"]))}</th>'
-        f"<td>{esc(row['paper'] or say(language, 'in_words'))}</td>"
+        f'<td class="paper">{esc(row["paper"] or say(language, "in_words"))}</td>'
         f"<td>{esc(row['here'])}</td></tr>"
         for row in rows
     )
@@ -157,5 +157,5 @@ def _strip(language: str) -> str:
             plots.HALF: say(language, "language_wrong"),
             plots.WRONG: say(language, "wrong"),
         },
-        selected=1,
+        selected=None,
     )

@@ -284,19 +284,27 @@ def strip(
     title: str,
     note: str,
     names: Mapping[str, str],
-    selected: int,
+    selected: int | None,
 ) -> str:
     """The paper's figure: one column per question, filled where a model is right.
 
-    The three states differ in height and texture, not in colour alone. Columns carry ``data-q``
-    (from 1) for whoever listens to clicks, and the whole is one tab stop.
+    The three states differ in height and texture, not in colour alone. Where one question is
+    selected, columns carry ``data-q`` (from 1) for whoever listens to clicks, and the whole is one
+    tab stop; where none is, the strip is a picture whose columns only say what they are.
 
     Args:
         questions: the text of each question, shown on hover.
         names: what the states RIGHT, HALF and WRONG are called.
-        selected: the question marked at first, from 1.
+        selected: the question marked at first, from 1, or None where there is nothing to choose.
     """
     count = len(questions)
+    pick, at, marker = "", 0.0, ""
+    if selected is not None:
+        at, marker = (selected - 0.5) / max(count, 1), '<span class="marker"></span>'
+        pick = (
+            f'tabindex="0" role="slider" aria-label="{esc(title)}" '
+            f'aria-valuemin="1" aria-valuemax="{count}" aria-valuenow="{selected}"'
+        )
     labels, tracks = [], []
     for row in rows:
         said = ", ".join(
@@ -325,14 +333,13 @@ def strip(
     )
     return (
         f'<figure class="es-figure es-strip" data-count="{count}" '
-        f'style="--at:{(selected - 0.5) / max(count, 1):.5f}">'
+        f'style="--at:{at:.5f}">'
         f"<figcaption>{esc(title)}</figcaption>"
         f'<ul class="es-key">{key}</ul><p class="note">{esc(note)}</p>'
         f'<div class="rows"><div>{"".join(labels)}</div><div class="tracks">{"".join(tracks)}'
-        f'<div class="over" tabindex="0" role="slider" aria-label="{esc(title)}" '
-        f'aria-valuemin="1" aria-valuemax="{count}" aria-valuenow="{selected}">'
+        f'<div class="over" {pick}>'
         f'<svg viewBox="0 0 {count} 10" preserveAspectRatio="none">{columns}</svg>'
-        f'<span class="marker"></span></div></div></div></figure>'
+        f"{marker}</div></div></div></figure>"
     )
 
 

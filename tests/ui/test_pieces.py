@@ -530,3 +530,16 @@ def test_the_page_builds_without_torch():
 
     code = "import app, sys; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_strip_without_a_choice_is_no_control():
+    rows = [plots.Row("a", "source", 0.5, [plots.RIGHT, plots.WRONG])]
+    words = {
+        "title": "t",
+        "note": "",
+        "names": dict.fromkeys((plots.RIGHT, plots.HALF, plots.WRONG), "w"),
+    }
+    picture = plots.strip(rows, ["q1", "q2"], selected=None, **words)
+    Balanced(picture)
+    assert "slider" not in picture and "tabindex" not in picture and "marker" not in picture
+    assert 'role="slider"' in plots.strip(rows, ["q1", "q2"], selected=1, **words)
