@@ -6,7 +6,8 @@
 A recipe for both spaces with its random baseline: both get the same budget and the same start. For
 each seed the hypervolume of the candidates of each stage as the search saw them, how many of the
 front dominate every source on the tasks, and whether the reported one does on test. Runs that the
-workspace holds already are not run again. Prints a Markdown table and writes it to benchmarks/results/objectives.md.
+workspace holds already are not run again. Prints a Markdown table and writes it to
+benchmarks/results/objectives.md.
 """
 
 import argparse
@@ -109,8 +110,8 @@ def main() -> None:
         "",
         "Hypervolume: the share of the box from the worst to the best value, of "
         f"{' and '.join(recipe.objective_names()[:-1])} for weights, with "
-        f"{recipe.objective_names()[-1]} for paths. {options.candidates} candidates per search, {options.examples} dev problems per "
-        f"task. Sources on test: {said}. {machine()}.",
+        f"{recipe.objective_names()[-1]} for paths. {options.candidates} candidates per search, "
+        f"{options.examples} dev problems per task. Sources on test: {said}. {machine()}.",
     ]
     publish("objectives", lines)
 
