@@ -34,10 +34,9 @@ class Crash(BaseException):
     """The plug is pulled."""
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(autouse=True)
 def quick_collection():
     """Stages collect garbage: what pytest and torch hold by now need not be looked through."""
-    gc.collect()
     gc.freeze()
     yield
     gc.unfreeze()
