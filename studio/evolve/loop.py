@@ -332,7 +332,7 @@ class _Loop:
             replace(candidate, scores=self._on_whole_dev(candidate, stage, space))
             for candidate in self._finalists(stage)
         ]
-        winner = max(compared, key=lambda c: (c.score, -c.id))
+        winner = max(compared, key=lambda c: (c.score, not c.broken, -c.id))
         payload = {"stage": stage.name, "id": winner.id, "final": stage.final}
         if len(stage.objectives) > 1:
             payload["front"] = [c.id for c in front(compared, stage.objectives)]

@@ -348,9 +348,10 @@ class Store:
         raise StudioError(f"Run {run} has no candidate {number}; `python -m studio show {run}`.")
 
     def ranked(self, run: str, stage: str | None = None) -> list[Candidate]:
-        """Scored candidates by their score in the search, best first, the earliest of equals."""
+        """Scored candidates by their score in the search, best first, of equals the earliest that
+        is not broken."""
         scored = [c for c in self.candidates(run, stage) if c.score is not None]
-        return sorted(scored, key=lambda c: (-c.score, c.id))
+        return sorted(scored, key=lambda c: (-c.score, bool(c.broken), c.id))
 
     def pick(self, run: str, which: str | int = "best") -> Candidate:
         """The candidate of a number, or the one the run reports for 'best'.

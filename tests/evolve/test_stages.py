@@ -800,6 +800,34 @@ def test_an_endless_path_scores_zero_even_where_it_babbles_the_answer(
     assert not store.best(run).broken
 
 
+def test_among_nothing_but_zeros_a_broken_candidate_does_not_win(
+    tiny_recipe, questions, store, monkeypatch, tmp_path
+):
+    from studio.merge.live import LiveModel
+
+    hard = tmp_path / "hard.csv"
+    text = questions.read_text(encoding="utf-8")
+    hard.write_text(text.replace(f",{SYMBOL},", ",nobody says this,"), encoding="utf-8")
+    apply, applied = LiveModel.apply, count()
+
+    def first_broken(self, genome):
+        apply(self, genome)
+        if next(applied) == 0:
+            self.model.lm_head.weight.data[0, 0] = float("nan")
+
+    monkeypatch.setattr(LiveModel, "apply", first_broken)
+    goal = {"task": "csv", "options": {"path": str(hard), "max_new_tokens": 2}, "examples": 5}
+    run = api.evolve(
+        tiny_recipe(space=WEIGHTS, objectives=[goal], search=SEARCH | {"random_baseline": False},
+                    budget={"candidates": 4}),
+        store,
+    )  # fmt: skip
+    assert {c.score for c in store.candidates(run)} == {0.0}
+    assert [bool(c.broken) for c in store.candidates(run)] == [True] + [False] * 4
+    assert store.ranked(run)[0].id == 1 and store.ranked(run)[-1].id == 0
+    assert winners(store, run) == {"cma": 1} and store.best(run).id == 1
+
+
 def test_where_no_source_ends_an_answer_nobody_must(whole):
     """Two tokens are too few for any of them: then being cut off is no fault."""
     store, run = whole
