@@ -171,8 +171,17 @@ def test_a_search_of_paths_begins_at_its_main_model(whole):
             store.evaluation(run, f"candidate:{n}", "csv", "dev").outcomes for n in (number, before)
         ]
         assert answers[0] == answers[1]
-        # it competes with the finalists, whatever it scored
-        assert store.evaluation(run, f"candidate:{number}", "csv", "selection") is not None
+
+
+def test_the_start_competes_whatever_it_scored(tiny_recipe, store):
+    """Few questions are a matter of luck; the main model itself is a candidate to the end."""
+    search = {"population": 4, "finalists": 1, "random_baseline": False, "optimizer": "cmaes"}
+    run = api.evolve(tiny_recipe(space=PATHS, search=search, budget={"candidates": 4}), store)
+    (number,) = events(store, run, "start")[0]["ids"]
+    assert store.ranked(run)[0].id != number  # the one finalist is another
+    found = {key[0] for key in recorded(store, run) if key[2] == "selection"}
+    favorite = events(store, run, "favorite")[0]["ids"][0]
+    assert found == {f"candidate:{n}" for n in (store.ranked(run)[0].id, number, favorite)}
 
 
 def test_only_the_last_stages_winner_is_the_result(whole):
