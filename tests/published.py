@@ -1,9 +1,11 @@
-"""The table of benchmarks/results/bonsai_table.md, as rows that tests can hold others against."""
+"""The tables of benchmarks/results, as rows that tests can hold others against."""
 
 import re
 from pathlib import Path
 
-TABLE = Path(__file__).resolve().parent.parent / "benchmarks" / "results" / "bonsai_table.md"
+RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results"
+#: Merges of weights, and what they are held against; then paths, and theirs.
+TABLE, PATHS = RESULTS / "bonsai_table.md", RESULTS / "table_one.md"
 _ROW = re.compile(
     r"\| (?P<model>[^|]+) \| (?P<role>[^|]+) \| (?P<score>[\d.]+) % \| "
     r"(?P<low>[\d.]+) – (?P<high>[\d.]+) \|"
@@ -15,9 +17,9 @@ def lines(text: str) -> list[str]:
     return [line for line in text.splitlines() if _ROW.fullmatch(line)]
 
 
-def rows() -> list[dict]:
+def rows(table: Path = TABLE) -> list[dict]:
     """model, role and, in percent, score, low and high of every row."""
-    found = [_ROW.fullmatch(line) for line in lines(TABLE.read_text(encoding="utf-8"))]
+    found = [_ROW.fullmatch(line) for line in lines(table.read_text(encoding="utf-8"))]
     return [
         {**row.groupdict(), **{key: float(row[key]) for key in ("score", "low", "high")}}
         for row in found

@@ -70,6 +70,20 @@ def test_the_sample_runs_export_says_under_transformers_what_was_recorded(tmp_pa
     store.close()
 
 
+def test_the_bundled_paths_exports_say_under_transformers_what_was_recorded(tmp_path):
+    """One through two models as they are, one over a merge that was never written to disk."""
+    store = Store()
+    store.import_runs(api.SAMPLE_RUN)  # whose winner the second is a path over
+    runs = store.import_runs(api.PAPER_RUNS)
+    assert len(runs) == 2
+    for run in runs:
+        folder = api.export(run, tmp_path / run, store=store)
+        wanted = {o.example: o.response for o in recorded(store, run)[:10]}
+        assert len(set(wanted.values())) == 10
+        assert answers_under_transformers(folder, 10) == wanted
+    store.close()
+
+
 @pytest.mark.slow
 def test_the_default_recipe_evolves_japanese_math(tmp_path):
     run = studio("evolve", "recipes/jmath.yaml")

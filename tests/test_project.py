@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from studio import api
+from studio import api, paper
 from studio.recipe import Recipe
 from studio.runs import Store
 from tests import published
@@ -103,9 +103,28 @@ def test_no_tracked_file_is_over_ten_megabytes():
 def test_the_readme_shows_the_measured_table():
     shown = re.search(r"<!-- table: (.*?) -->\n(.*?)<!-- /table -->", README, re.DOTALL)
     assert (ROOT / shown[1].split()[-1]).is_file()
-    measured = published.TABLE.read_text(encoding="utf-8")
-    assert len(published.lines(measured)) == 8
-    assert published.lines(shown[2]) == published.lines(measured)
+    tables = (published.TABLE, published.PATHS)
+    weights, paths = (published.lines(table.read_text(encoding="utf-8")) for table in tables)
+    assert len(weights) == 8 and len(paths) == 4
+    assert published.lines(shown[2]) == weights + paths
+
+
+def test_the_readme_shows_table_one_and_what_held():
+    measured = published.PATHS.read_text(encoding="utf-8").splitlines()
+    shown = README.splitlines()
+    rows = [line for line in measured if re.match(r"\| [1-6] \|", line)]
+    held = [line for line in measured if line.endswith((" held |", " noise |", " not hold |"))]
+    assert len(rows) == 6 and len(held) >= len(paper.CLAIMS)
+    assert set(rows + held) <= set(shown)
+
+
+@pytest.mark.parametrize("name", ["optimizers", "objectives", "path_export", "memory"])
+def test_the_readme_shows_what_a_benchmark_gave(name):
+    """Every row of a table that the README carries over is one that was measured."""
+    measured = (published.RESULTS / f"{name}.md").read_text(encoding="utf-8")
+    shown = re.search(rf"<!-- {name} -->\n(.*?)<!-- /{name} -->", README, re.DOTALL)
+    tables = [line for line in shown[1].splitlines() if line.startswith("|")]
+    assert len(tables) > 2 and set(tables) <= set(measured.splitlines())
 
 
 def test_the_readme_shows_the_measured_skills():
@@ -142,3 +161,17 @@ def test_the_table_is_the_sample_runs_record(tmp_path):
     store.close()
     searched_since = ("uniform grid", "rescaled source")  # by the benchmark, beside the run
     assert recorded == [row for row in published.rows() if row["role"] not in searched_since]
+
+
+def test_the_paths_in_the_table_are_the_bundled_runs_record(tmp_path):
+    store = Store(tmp_path / "runs.sqlite")
+    runs = store.import_runs(api.PAPER_RUNS)
+    recorded = [
+        {key: round(100 * row[key], 1) for key in ("score", "low", "high")}
+        for run in sorted(runs, key=lambda run: store.run(run).created)
+        for row in api.report(run, store)
+        if row["role"] in ("evolved", "random")
+    ]
+    store.close()
+    shown = [{key: row[key] for key in recorded[0]} for row in published.rows(published.PATHS)]
+    assert shown == recorded
