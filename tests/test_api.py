@@ -253,8 +253,10 @@ def test_a_worker_outlives_its_starter(tiny_recipe, store):
 def test_the_workspaces_store_holds_the_sample_run(finished, monkeypatch, tmp_path):
     finished[0].save_copy(tmp_path / "sample.sqlite")
     monkeypatch.setattr(api, "SAMPLE_RUN", tmp_path / "sample.sqlite")
+    papers = api.bundled_runs()[1:]
+    assert len(papers) == 2 and api.bundled_runs()[0] == finished[1]
     for _ in range(2):
         store = api.open_store()
-        assert [run.id for run in store.runs()] == [finished[1]]
+        assert {run.id for run in store.runs()} == {finished[1], *papers}
         assert api.report(finished[1], store) == api.report(finished[1], finished[0])
         store.close()
