@@ -35,6 +35,9 @@ from studio.runs.migrations import STEPS
 from studio.runs.records import QUEUED, Candidate, Evaluation, Event, Outcome, Run
 from studio.workspace import workspace
 
+#: Seconds to wait for others who write.
+_BUSY = 30
+
 #: What an optimizer is told of a candidate: a score, or one per objective.
 Told = float | Sequence[float]
 
@@ -54,10 +57,10 @@ class Store:
         self._lock = threading.RLock()
         try:
             self._db = sqlite3.connect(
-                self.path, timeout=30, isolation_level=None, check_same_thread=False
+                self.path, timeout=_BUSY, isolation_level=None, check_same_thread=False
             )
             self._db.row_factory = sqlite3.Row
-            self._db.execute("PRAGMA journal_mode=WAL")
+            self._use_wal()
             # NORMAL could lose the last transactions to a power cut; one fsync per candidate is
             # nothing beside its evaluation
             self._db.execute("PRAGMA synchronous=FULL")
@@ -73,6 +76,18 @@ class Store:
                 f"The run store {self.path} cannot be opened ({error}); check that the folder is "
                 "writable, or set STUDIO_WORKSPACE to another."
             ) from error
+
+    def _use_wal(self) -> None:
+        """Turn write-ahead logging on. SQLite does not wait for others who do so just now."""
+        until = time.monotonic() + _BUSY
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode=WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > until:
+                    raise
+                time.sleep(0.01)
 
     def _migrate(self) -> None:
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
