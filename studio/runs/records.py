@@ -61,8 +61,13 @@ class Candidate:
     @property
     def score(self) -> float | None:
         """The mean of the tasks' scores, in [0, 1]; None while pending."""
-        tasks = [value for name, value in self.scores.items() if name not in PROPERTIES]
-        return sum(tasks) / len(tasks) if tasks else None
+        tasks = self.tasks
+        return sum(tasks.values()) / len(tasks) if tasks else None
+
+    @property
+    def tasks(self) -> dict[str, float]:
+        """The scores without properties, which are measured in other units."""
+        return {name: value for name, value in self.scores.items() if name not in PROPERTIES}
 
 
 @dataclass(frozen=True)

@@ -363,10 +363,13 @@ class Store:
         raise StudioError(f"Run {run} has no candidate {number}; `python -m studio show {run}`.")
 
     def ranked(self, run: str, stage: str | None = None) -> list[Candidate]:
-        """Scored candidates by their score in the search, best first, of equals the earliest that
-        is not broken."""
+        """Scored candidates by their score in the search, best first.
+
+        Of equals the earliest that is not broken; a mean over more tasks comes before one over
+        fewer, which is no match for it.
+        """
         scored = [c for c in self.candidates(run, stage) if c.score is not None]
-        return sorted(scored, key=lambda c: (-c.score, bool(c.broken), c.id))
+        return sorted(scored, key=lambda c: (-len(c.tasks), -c.score, bool(c.broken), c.id))
 
     def pick(self, run: str, which: str | int = "best") -> Candidate:
         """The candidate of a number, or the one the run reports for 'best'.

@@ -467,3 +467,13 @@ def test_candidates_are_ranked_and_picked(store):
 )
 def test_names_that_mean_a_candidate(name, means):
     assert split_reference(name) == means
+
+
+def test_a_mean_over_more_tasks_comes_first(store):
+    run = store.create_run("demo", "name: demo")
+    store.record_ask(run, "cma", 0, [(number, np.zeros(1)) for number in range(3)])
+    for number, scores in enumerate([{"a": 1.0}, {"a": 0.4, "b": 0.5}, {"a": 0.3, "length": 9.0}]):
+        for task, value in scores.items():
+            store.record_evaluation(run, evaluation(f"candidate:{number}", value, task=task))
+    assert [c.id for c in store.ranked(run)] == [1, 0, 2]
+    assert store.best(run).score == pytest.approx(0.45)
