@@ -42,12 +42,13 @@ def write(folder: Path, layers: int, hidden: int, seed: int) -> None:
 def measure(what: str, folders: list[str], pipe) -> None:
     """Send resident bytes gained, in this fresh process, by holding the sources in one way."""
     import torch
-    from transformers import AutoModelForCausalLM  # noqa: F401
+    import transformers
 
     from studio.merge.data_flow import DataFlowSpace
     from studio.models import Checkpoint
 
     checkpoints = [Checkpoint.open(folder) for folder in folders]
+    assert transformers.AutoModelForCausalLM  # its lazy import is not the sources' memory
     process = psutil.Process(os.getpid())
     before = process.memory_info().rss
     result, ids = {}, torch.arange(16)[None]

@@ -393,7 +393,6 @@ def export(
         Path(out),
         card=_card(record, chosen, space, store),
         recipe_yaml=record.recipe,
-        extra=merged.documents(),
     )
 
 
@@ -475,7 +474,7 @@ def merge(
     text = recipe.to_yaml()
     card = model_card(title=title, recipe=text, space=space, genome=genome)
     merged = space.checkpoint(genome, recipe.precision, title)
-    return write(merged, Path(out), card=card, recipe_yaml=text, extra=merged.documents())
+    return write(merged, Path(out), card=card, recipe_yaml=text)
 
 
 def exports() -> Path:

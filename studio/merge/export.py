@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,13 +28,12 @@ def export(
     *,
     card: str,
     recipe_yaml: str,
-    extra: Mapping[str, str] | None = None,
     max_shard_size: int | str = "4GB",
 ) -> Path:
     """Write a virtual checkpoint as one that transformers loads.
 
     Weights (safetensors, sharded beyond ``max_shard_size``), config, generation config, tokenizer,
-    ``README.md`` (the card), ``recipe.yaml``, and ``extra``: text by file name. Everything is
+    ``README.md`` (the card), ``recipe.yaml``, and the checkpoint's own documents. Everything is
     written into a hidden folder beside ``out``, which takes its name at the very end; on any
     failure nothing is left behind.
 
@@ -55,7 +53,7 @@ def export(
         temporary.mkdir()
         _write_weights(checkpoint, temporary, max_shard_size)
         _write_configs(checkpoint, temporary)
-        texts = {"README.md": card, "recipe.yaml": recipe_yaml, **(extra or {})}
+        texts = {"README.md": card, "recipe.yaml": recipe_yaml, **checkpoint.documents()}
         for name, text in texts.items():
             (temporary / name).write_text(text, encoding="utf-8")
         for file in temporary.glob("*.safetensors"):  # safetensors makes files private to the user

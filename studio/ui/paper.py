@@ -73,14 +73,7 @@ def _table(rows: list[dict[str, Any]], language: str) -> str:
         evolved = "evolved" if row["id"] in (paper.PS, paper.DFS, paper.BOTH) else "source"
         here = f'<td colspan="3" class="role">{esc(say(language, "not_run"))}</td>'
         if row["score"] is not None:
-            low, high, score = (100 * row[key] for key in ("low", "high", "score"))
-            here = (
-                f'<td class="number"><b>{score:.1f}</b></td>'
-                f'<td class="number range">{low:.1f} – {high:.1f}</td>'
-                f'<td class="drawn" aria-hidden="true"><div class="interval">'
-                f'<i style="left:{low:.2f}%;width:{high - low:.2f}%"></i>'
-                f'<b style="left:{score:.2f}%"></b></div></td>'
-            )
+            here = pieces.interval_cells(row)
         body.append(
             f'<tr class="{evolved}"><td class="number">{row["id"]}</td>'
             f'<th scope="row">{esc(row["model"])}</th>'
@@ -98,13 +91,11 @@ def _table(rows: list[dict[str, Any]], language: str) -> str:
             ("col_interval", ' class="number range"'),
         )
     )
-    scale = "".join(f'<span style="left:{n}%">{n}</span>' for n in (0, 25, 50, 75, 100))
     return (
         f'<figure class="es-figure es-report es-paper">'
         f"<figcaption>{esc(say(language, 'paper_table'))}</figcaption>"
         f'<p class="note">{esc(say(language, "paper_table_note"))}</p><div class="scroll">'
-        f'<table><thead><tr>{head}<td class="drawn" aria-hidden="true">'
-        f'<div class="scale">{scale}</div></td></tr></thead>'
+        f"<table><thead><tr>{head}{pieces.scale_cell()}</tr></thead>"
         f"<tbody>{''.join(body)}</tbody></table></div></figure>"
     )
 

@@ -87,16 +87,11 @@ def report(rows: Sequence[dict[str, Any]], language: str) -> str:
             f'<tr class="task"><th colspan="5" scope="rowgroup">{esc(task)} · n = {n}</th></tr>'
         )
         for row in mine:
-            low, high, score = (100 * row[key] for key in ("low", "high", "score"))
             role = f"role_{row['role']}"
             body.append(
                 f'<tr class="{esc(row["role"])}"><th scope="row">{esc(row["model"])}</th>'
                 f'<td class="role">{esc(say(language, role))}</td>'
-                f'<td class="number"><b>{score:.1f}</b></td>'
-                f'<td class="number range">{low:.1f} – {high:.1f}</td>'
-                f'<td class="drawn" aria-hidden="true"><div class="interval">'
-                f'<i style="left:{low:.2f}%;width:{high - low:.2f}%"></i>'
-                f'<b style="left:{score:.2f}%"></b></div></td></tr>'
+                f"{interval_cells(row)}</tr>"
             )
     head = "".join(
         f'<th scope="col"{extra}>{esc(say(language, key))}</th>'
@@ -107,14 +102,30 @@ def report(rows: Sequence[dict[str, Any]], language: str) -> str:
             ("col_interval", ' class="number range"'),
         )
     )
-    scale = "".join(f'<span style="left:{n}%">{n}</span>' for n in (0, 25, 50, 75, 100))
     return (
         f'<figure class="es-figure es-report"><figcaption>{esc(say(language, "report"))}'
         f'</figcaption><p class="note">{esc(say(language, "report_note"))}</p>'
-        f'<table><thead><tr>{head}<td class="drawn" aria-hidden="true">'
-        f'<div class="scale">{scale}</div></td></tr></thead>'
+        f"<table><thead><tr>{head}{scale_cell()}</tr></thead>"
         f"<tbody>{''.join(body)}</tbody></table></figure>"
     )
+
+
+def interval_cells(row: Mapping[str, Any]) -> str:
+    """Score and 95 % interval of a row (0 to 1), in per cent, then drawn: three cells."""
+    low, high, score = (100 * row[key] for key in ("low", "high", "score"))
+    return (
+        f'<td class="number"><b>{score:.1f}</b></td>'
+        f'<td class="number range">{low:.1f} – {high:.1f}</td>'
+        f'<td class="drawn" aria-hidden="true"><div class="interval">'
+        f'<i style="left:{low:.2f}%;width:{high - low:.2f}%"></i>'
+        f'<b style="left:{score:.2f}%"></b></div></td>'
+    )
+
+
+def scale_cell() -> str:
+    """The heading above drawn intervals: 0 to 100."""
+    scale = "".join(f'<span style="left:{n}%">{n}</span>' for n in (0, 25, 50, 75, 100))
+    return f'<td class="drawn" aria-hidden="true"><div class="scale">{scale}</div></td>'
 
 
 def heat_map(rows: Sequence[dict[str, Any]], number: int, language: str) -> str:

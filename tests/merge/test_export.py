@@ -21,7 +21,7 @@ TOKENS = torch.tensor([[1, 40, 41, 42, 43, 44, 45, 46]])
 
 def export(space, genome, out, precision="fp32", **options):
     merged = space.checkpoint(genome, precision, "merged")
-    return write(merged, out, extra=merged.documents(), **TEXT, **options)
+    return write(merged, out, **TEXT, **options)
 
 
 def loaded(folder):

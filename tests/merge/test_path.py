@@ -176,7 +176,7 @@ def difference(a: torch.Tensor, b: torch.Tensor) -> float:
 def reload(space, genome, folder, precision: str = "fp32"):
     """What stands in the exported folder, read by transformers alone."""
     merged = space.checkpoint(genome, precision, "a path")
-    export(merged, folder, card="", recipe_yaml="", extra=merged.documents())
+    export(merged, folder, card="", recipe_yaml="")
     return transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
 
 
@@ -601,7 +601,10 @@ def test_a_checkpoints_path_tells_models_apart(lenders):
     one, two, three = (genome_of(space, slots, seed=1) for slots in ([1], [2], [1, 2]))
     scaled = one.copy()
     scaled[len(space.slots) :] *= 0.5
-    of = lambda genome, precision="fp32": space.checkpoint(genome, precision, "p").path  # noqa: E731
+
+    def of(genome, precision="fp32"):
+        return space.checkpoint(genome, precision, "p").path
+
     assert len({of(one), of(two), of(three), of(scaled), of(one, "bf16")}) == 5
     surer = one.copy()
     surer[: len(space.slots)] /= 2  # other numbers, the same path
