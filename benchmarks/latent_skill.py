@@ -13,8 +13,8 @@ import torch
 from publish import publish
 
 from studio.evolve.evaluate import evaluate
-from studio.merge.live import default_device
 from studio.models import Checkpoint
+from studio.models.precision import default_device
 from studio.runs import Evaluation
 from studio.tasks import load_task
 

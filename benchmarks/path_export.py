@@ -19,7 +19,7 @@ from studio.evolve.evaluate import prompts_for
 from studio.evolve.generate import encode, generate
 from studio.evolve.spaces import rebuild_space
 from studio.merge.export import export
-from studio.merge.ingredients import PRECISIONS
+from studio.models.precision import DTYPES
 from studio.recipe import Recipe
 
 
@@ -42,7 +42,7 @@ def main() -> None:
         "| precision | largest difference of a logit, of the largest logit | equal answers |",
         "|---|---|---|",
     ]
-    for precision, dtype in PRECISIONS.items():
+    for precision, dtype in DTYPES.items():
         live = space.live(precision)
         live.apply(candidate.genome)
         with tempfile.TemporaryDirectory() as folder:

@@ -334,9 +334,8 @@ def evaluate(
             in a recipe that says nothing.
     """
     from studio.evolve import evaluate as evaluation
-    from studio.merge.ingredients import dtype_of
-    from studio.merge.live import default_device
     from studio.models import Checkpoint
+    from studio.models.precision import default_device, dtype_of
     from studio.tasks import load_task
 
     loaded = load_task(task, **(options or {}))

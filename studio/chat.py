@@ -150,8 +150,8 @@ def _load_source(name: str) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]"
     # Imported here and below: torch comes along, and a page must open before torch is there.
     import torch
 
-    from studio.merge.live import default_device
     from studio.models import Checkpoint
+    from studio.models.precision import default_device
 
     source, device = Checkpoint.open(name), default_device()
     # A CPU computes in float32 anyway, slower from bf16; runs score their sources so by default.

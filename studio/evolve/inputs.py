@@ -15,7 +15,7 @@ from studio.errors import StudioError
 from studio.runs.store import Store
 
 if TYPE_CHECKING:
-    from studio.models import Checkpoint
+    from studio.models import Model
     from studio.tasks.base import Example
 
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # leave runs recorded under the old words unchecked.
 
 
-def of_models(models: "Iterable[Checkpoint]") -> dict[str, str]:
+def of_models(models: "Iterable[Model]") -> dict[str, str]:
     """A fingerprint per model."""
     return {f"the model {model.name}": model.fingerprint() for model in models}
 

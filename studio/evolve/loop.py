@@ -433,8 +433,7 @@ class _Loop:
 
     def _score_models(self, task: "Task", split: str, examples: list["Example"]) -> None:
         """Score base and sources as they are, one at a time in memory."""
-        from studio.merge.ingredients import dtype_of
-        from studio.merge.live import default_device
+        from studio.models.precision import default_device, dtype_of
 
         for checkpoint in self.models:
             subject = f"model:{checkpoint.name}"

@@ -17,9 +17,7 @@ from studio.runs.store import Store
 
 if TYPE_CHECKING:
     from studio.merge.virtual import Virtual
-    from studio.models import Checkpoint
-
-    Model = Checkpoint | Virtual
+    from studio.models import Model
 
 
 def open_model(name: str, store: Store | None = None) -> "Model":

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import torch
 
     from studio.merge.path import PathCheckpoint, PathModel
-    from studio.models.checkpoint import Checkpoint
+    from studio.models.model import Model
 
 #: The modules of a layer that write to the residual stream, by architecture. Where a norm follows
 #: the projections (Gemma 2 and 3), it is the norm that writes.
@@ -125,7 +125,7 @@ class DataFlowSpace:
 
     def __init__(
         self,
-        sources: "Sequence[Checkpoint]",
+        sources: "Sequence[Model]",
         *,
         repeats: int = 3,
         scaling: Scaling = "auto",
@@ -171,7 +171,7 @@ class DataFlowSpace:
             self.initial[1 : self._last] = SURE
 
     @property
-    def models(self) -> "list[Checkpoint]":
+    def models(self) -> "list[Model]":
         """The checkpoints that take part."""
         return self.sources
 

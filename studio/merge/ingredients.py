@@ -11,32 +11,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from studio.errors import StudioError
 from studio.merge import masks
 from studio.merge.methods import Method, cosine_of, truth
 from studio.merge.parameter_space import ParameterSpace, Setting
 
-#: What a recipe's ``precision`` means.
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 #: Entries merged at a time on one CPU thread: the temporaries stay in its cache.
 CPU_CHUNK = 1 << 15
 #: Tensors from this size are worth waking the other CPU threads for.
 LARGE = 1 << 22
 #: Entries merged at a time on a GPU: enough to keep it busy, few enough to bound the temporaries.
 GPU_CHUNK = 1 << 24
-
-
-def dtype_of(precision: str) -> torch.dtype:
-    """The torch dtype of a precision.
-
-    Raises:
-        StudioError: it is neither "fp32" nor "bf16".
-    """
-    if precision not in PRECISIONS:
-        raise StudioError(
-            f"There is no precision '{precision}'; use one of {', '.join(PRECISIONS)}."
-        )
-    return PRECISIONS[precision]
 
 
 @dataclass(frozen=True)

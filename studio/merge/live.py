@@ -10,25 +10,17 @@ import numpy as np
 import torch
 
 from studio.errors import StudioError
-from studio.merge.ingredients import Ingredients, dtype_of
+from studio.merge.ingredients import Ingredients
 from studio.merge.parameter_space import ParameterSpace
+from studio.models.precision import default_device, dtype_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from studio.models.checkpoint import Checkpoint
+    from studio.models.model import Model
 
 
-def default_device() -> torch.device:
-    """CUDA if there is one, else an Apple GPU, else the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    if torch.backends.mps.is_available():
-        return torch.device("mps")
-    return torch.device("cpu")
-
-
-def speaker(space: ParameterSpace) -> "Checkpoint":
+def speaker(space: ParameterSpace) -> "Model":
     """The model whose tokenizer, chat template and generation config the merge takes.
 
     The first source with a chat template, else the first source: a common base is often a

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from studio.merge.live import LiveModel
     from studio.merge.virtual import Merged
-    from studio.models.checkpoint import Checkpoint
+    from studio.models.model import Model
 
 #: Where a tensor's layer number stands in its canonical name: ``model.layers.3.mlp.…``.
 _LAYER = re.compile(r"\.(\d+)\.")
@@ -121,8 +121,8 @@ class ParameterSpace:
 
     def __init__(
         self,
-        base: "Checkpoint | None",
-        sources: "Sequence[Checkpoint]",
+        base: "Model | None",
+        sources: "Sequence[Model]",
         *,
         method: str = "dare_ties",
         layer_granularity: int | Literal["all"] = 1,
@@ -166,7 +166,7 @@ class ParameterSpace:
         self.binary = np.zeros(len(self.genes), bool)
 
     @property
-    def models(self) -> "list[Checkpoint]":
+    def models(self) -> "list[Model]":
         """The checkpoints that take part: the base, if the method uses one, then the sources."""
         return ([self.base] if self.base else []) + self.sources
 

@@ -15,11 +15,10 @@ import torch
 from torch import nn
 
 from studio.merge.data_flow import POST_NORMS, WRITERS, DataFlowSpace, Step, layer_suffix
-from studio.merge.ingredients import dtype_of
-from studio.merge.live import default_device
 from studio.merge.mergekit_config import mergekit_path_yaml
 from studio.merge.parameter_space import layer_of
 from studio.merge.virtual import Virtual
+from studio.models.precision import default_device, dtype_of
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase

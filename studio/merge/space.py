@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from studio.merge.virtual import Virtual
-    from studio.models import Checkpoint
+    from studio.models import Model
 
 
 class Live(Protocol):
@@ -36,13 +36,13 @@ class Space(Protocol):
 
     Attributes:
         kind: "parameter" or "data_flow".
-        models: the checkpoints that take part; sources: those of them that are sources.
+        models: those that take part; sources: those of them that are sources.
         names: one per gene; lower, upper, initial: float64 ``[d]``.
         binary: bool ``[d]``: genes of which only the half of their range matters.
     """
 
     kind: str
-    sources: "list[Checkpoint | Virtual]"
+    sources: "list[Model]"
     names: list[str]
     lower: np.ndarray
     upper: np.ndarray
@@ -50,7 +50,7 @@ class Space(Protocol):
     binary: np.ndarray
 
     @property
-    def models(self) -> "Sequence[Checkpoint | Virtual]": ...
+    def models(self) -> "Sequence[Model]": ...
 
     def check(self, genome: np.ndarray) -> np.ndarray:
         """The genome as float64; StudioError for a wrong length, NaN, or a gene out of bounds."""

@@ -12,6 +12,7 @@ torch.Size([192])
 
 from studio.models.checkpoint import Checkpoint, describe
 from studio.models.compatibility import check_compatible
+from studio.models.model import Model
 from studio.models.sources import bundled, resolve
 
-__all__ = ["Checkpoint", "bundled", "check_compatible", "describe", "resolve"]
+__all__ = ["Checkpoint", "Model", "bundled", "check_compatible", "describe", "resolve"]

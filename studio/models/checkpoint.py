@@ -22,6 +22,7 @@ import yaml
 
 from studio.errors import StudioError
 from studio.models.headers import StoredTensor, gguf_sentence, read_folder
+from studio.models.model import HEAD, Model, Reader
 from studio.models.sources import resolve
 
 if TYPE_CHECKING:
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
         PreTrainedModel,
         PreTrainedTokenizerBase,
     )
-
-HEAD = "lm_head.weight"
 
 #: Stored dtypes a merge can start from, as torch names; anything else is a quantized checkpoint.
 _FLOATS = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
@@ -46,20 +45,10 @@ _CODE_KEYS = ("attn_implementation", "experts_implementation", "kernel_config")
 
 
 @dataclass(repr=False)
-class Checkpoint:
-    """One opened model; make it with `Checkpoint.open`.
+class Checkpoint(Model):
+    """A model of safetensors files; make it with `Checkpoint.open`.
 
-    Attributes:
-        name: what the user wrote.
-        path: the folder it was found in.
-        config: the transformers configuration; `tie_word_embeddings` says what the weights do.
-        architecture: the transformers class, such as "MistralForCausalLM".
-        licence: the card's `license`, or None where there is no card or it names none.
-        tied: whether the output head is the input embedding.
-        layers: number of transformer layers.
-        dtype: torch dtype that most stored parameters have.
-        parameters: number of parameters, a tied head counted once.
-        size: bytes of the weight files.
+    ``path`` is the folder it was found in, ``size`` the bytes of the weight files.
     """
 
     name: str
@@ -67,7 +56,6 @@ class Checkpoint:
     config: "PretrainedConfig"
     architecture: str
     licence: str | None
-    tied: bool
     _tensors: dict[str, StoredTensor]
     _aliases: dict[str, str]
     _files: dict[Path, object] = field(default_factory=dict)
@@ -108,7 +96,6 @@ class Checkpoint:
             config=config,
             architecture=type(model).__name__,
             licence=_licence(path),
-            tied=HEAD in aliases,
             _tensors=ordered,
             _aliases=aliases,
         )
@@ -134,9 +121,22 @@ class Checkpoint:
         tensor = self._find(name)
         return self._open(tensor.file).get_tensor(tensor.name)
 
-    @property
-    def layers(self) -> int:
-        return self.config.num_hidden_layers
+    def reader(self, name: str) -> Reader:
+        """Reads from the file, not through a memory map: what was read does not stay resident."""
+        import torch
+
+        tensor = self._find(name)
+        dtype = getattr(torch, _FLOATS[tensor.dtype])
+        stream = tensor.file.open("rb")
+
+        def read(start: int, stop: int) -> torch.Tensor:
+            buffer = bytearray((stop - start) * dtype.itemsize)
+            stream.seek(tensor.offset + start * dtype.itemsize)
+            if stream.readinto(buffer) < len(buffer):
+                raise _changed(tensor.file, "it became shorter")
+            return torch.frombuffer(buffer, dtype=dtype)
+
+        return read
 
     @property
     def dtype(self) -> "torch.dtype":
@@ -146,10 +146,6 @@ class Checkpoint:
         for tensor in self._tensors.values():
             counts[tensor.dtype] = counts.get(tensor.dtype, 0) + math.prod(tensor.shape)
         return getattr(torch, _FLOATS[max(counts, key=counts.__getitem__)])
-
-    @property
-    def parameters(self) -> int:
-        return sum(math.prod(tensor.shape) for tensor in self._tensors.values())
 
     @property
     def size(self) -> int:
@@ -466,10 +462,14 @@ def _map(file: Path):
     try:
         return safe_open(file, framework="pt", device="cpu")
     except (OSError, SafetensorError) as error:
-        raise StudioError(
-            f"{file} cannot be read any more ({_reason(error)}); it was moved or changed while in "
-            "use, open the model again."
-        ) from error
+        raise _changed(file, _reason(error)) from error
+
+
+def _changed(file: Path, why: str) -> StudioError:
+    return StudioError(
+        f"{file} cannot be read any more ({why}); it was moved or changed while in use, open the "
+        "model again."
+    )
 
 
 def _licence(path: Path) -> str | None:

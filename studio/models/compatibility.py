@@ -9,7 +9,7 @@ from contextlib import suppress
 from itertools import zip_longest
 
 from studio.errors import StudioError
-from studio.models.checkpoint import Checkpoint
+from studio.models.model import Model
 
 #: Settings that change what the weights compute, in words. The merged model has one value of each,
 #: so sources that were trained with different ones cannot be mixed.
@@ -36,7 +36,7 @@ SETTINGS = {
 }
 
 
-def check_compatible(base: Checkpoint | None, sources: Sequence[Checkpoint]) -> None:
+def check_compatible(base: Model | None, sources: Sequence[Model]) -> None:
     """Check that all sources, and the base if there is one, can be merged with one another.
 
     Everything is compared with the base or, without one, with the first source. Dtypes may differ,
@@ -78,7 +78,7 @@ _NOT_A_LAYERS = {
 }  # fmt: skip
 
 
-def check_path(sources: Sequence[Checkpoint]) -> None:
+def check_path(sources: Sequence[Model]) -> None:
     """Check that layers of all sources can stand on one path; the first is the main model.
 
     Numbers of layers, vocabularies and dtypes may differ; what one configuration can hold only once
@@ -122,7 +122,7 @@ def _list_of_path_models() -> str:
     return ", ".join(name.removesuffix("ForCausalLM") for name in PATH_ARCHITECTURES)
 
 
-def _path_differences(a: Checkpoint, b: Checkpoint) -> Iterator[str]:
+def _path_differences(a: Model, b: Model) -> Iterator[str]:
     """What keeps a layer of the second from standing among those of the first, lazily."""
     if a.architecture != b.architecture:
         yield f"the first is a {a.architecture}, the second a {b.architecture}"
@@ -141,7 +141,7 @@ def _path_differences(a: Checkpoint, b: Checkpoint) -> Iterator[str]:
     yield from _different_shapes(*shapes)
 
 
-def _differences(a: Checkpoint, b: Checkpoint) -> Iterator[str]:
+def _differences(a: Model, b: Model) -> Iterator[str]:
     """What differs, most telling first; lazily, since only the first is said."""
     if a.architecture != b.architecture:
         yield f"the first is a {a.architecture}, the second a {b.architecture}"
@@ -153,7 +153,7 @@ def _differences(a: Checkpoint, b: Checkpoint) -> Iterator[str]:
     yield from _different_shapes(*(_shapes(model, names) for model in (a, b)))
 
 
-def _different_settings(a: Checkpoint, b: Checkpoint, keys: Iterable[str]) -> Iterator[str]:
+def _different_settings(a: Model, b: Model, keys: Iterable[str]) -> Iterator[str]:
     if a.config.hidden_size != b.config.hidden_size:
         yield (
             f"the first has hidden size {a.config.hidden_size}, the second {b.config.hidden_size}"
@@ -170,7 +170,7 @@ def _different_settings(a: Checkpoint, b: Checkpoint, keys: Iterable[str]) -> It
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-def _shapes(model: Checkpoint, names: Iterable[str]) -> Shapes:
+def _shapes(model: Model, names: Iterable[str]) -> Shapes:
     shapes = {}
     for name in names:
         with suppress(KeyError):

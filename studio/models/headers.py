@@ -30,12 +30,20 @@ MAX_HEADER = 100_000_000
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """One tensor as it lies on disk: its file, its name there, dtype code ("BF16") and shape."""
+    """One tensor as it lies on disk.
+
+    Attributes:
+        file, name: where it is, and what it is called there.
+        dtype: the format's code, such as "BF16".
+        shape: as stored.
+        offset: of its first byte from the beginning of the file.
+    """
 
     file: Path
     name: str
     dtype: str
     shape: tuple[int, ...]
+    offset: int
 
 
 def read_folder(folder: Path) -> dict[str, StoredTensor]:
@@ -100,7 +108,7 @@ def read_header(file: Path) -> dict[str, StoredTensor]:
     spans = []
     tensors = {}
     for name, entry in entries.items():
-        tensors[name], span = _entry(file, name, entry)
+        tensors[name], span = _entry(file, name, entry, 8 + length)
         spans.append(span)
     end = 0
     for begin, stop in sorted(spans):
@@ -118,7 +126,8 @@ def read_header(file: Path) -> dict[str, StoredTensor]:
     return tensors
 
 
-def _entry(file: Path, name: str, entry: object) -> tuple[StoredTensor, tuple[int, int]]:
+def _entry(file: Path, name: str, entry: object, data: int) -> tuple[StoredTensor, tuple[int, int]]:
+    """One entry of a header, and its span in the data, which begins at the byte ``data``."""
     try:
         dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
         numbers = (*shape, begin, end)
@@ -134,7 +143,7 @@ def _entry(file: Path, name: str, entry: object) -> tuple[StoredTensor, tuple[in
         )
     if end - begin != math.prod(shape) * ITEM_SIZES[dtype]:
         raise _corrupt(file, f"the bytes of tensor {name[:120]!r} do not fit its shape")
-    return StoredTensor(file, name, dtype, tuple(shape)), (begin, end)
+    return StoredTensor(file, name, dtype, tuple(shape), data + begin), (begin, end)
 
 
 def _read_shards(folder: Path) -> dict[str, StoredTensor]:

@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 import yaml
 
-from studio.merge.card import licence_of_merge, model_card
+from studio.merge.card import model_card
+from studio.models.licences import licence_of_merge
 
 
 class Model:
