@@ -2,13 +2,19 @@
 
 import errno
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
-from safetensors import SafetensorError
 
 from studio.errors import StudioError
 from studio.merge.export import export as write
@@ -150,12 +156,6 @@ def forbidden(*arguments, **options):
     raise PermissionError(errno.EACCES, "Permission denied")
 
 
-def rust_says_full(*arguments, **options):
-    raise SafetensorError(
-        "Error while serializing: I/O error: No space left on device (os error 28)"
-    )
-
-
 def interrupted(*arguments, **options):
     raise KeyboardInterrupt
 
@@ -163,9 +163,9 @@ def interrupted(*arguments, **options):
 @pytest.mark.parametrize(
     ("where", "failure", "error", "message"),
     [
-        ("safetensors.torch.save_file", no_space, StudioError, "disk is full"),
-        ("safetensors.torch.save_file", rust_says_full, StudioError, "disk is full"),
-        ("safetensors.torch.save_file", interrupted, KeyboardInterrupt, None),
+        ("studio.merge.export.write_model", no_space, StudioError, "disk is full"),
+        ("studio.merge.export.write_model", interrupted, KeyboardInterrupt, None),
+        ("os.fsync", no_space, StudioError, "disk is full"),
         ("pathlib.Path.write_text", no_space, StudioError, "disk is full"),
         ("pathlib.Path.mkdir", forbidden, StudioError, "may not write"),
         ("os.replace", forbidden, StudioError, "may not write"),
@@ -182,6 +182,130 @@ def test_a_failure_leaves_nothing_behind(
             export(space, space.initial, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
     assert export(space, space.initial, tmp_path / "out").is_dir()
+
+
+def test_a_source_that_breaks_off_leaves_nothing_behind(make_space, tmp_path, monkeypatch):
+    space = make_space()
+    merged = space.checkpoint(space.initial, "fp32", "merged")
+    last = merged.names()[-1]
+
+    def pieces(name, whole=merged.pieces):
+        if name == last:
+            raise StudioError("It became shorter while it was read; copy it again.")
+        return whole(name)
+
+    monkeypatch.setattr(merged, "pieces", pieces)
+    with pytest.raises(StudioError, match="became shorter"):
+        write(merged, tmp_path / "out", **TEXT)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_it_tells_how_far_it_is(make_space, tmp_path):
+    space = make_space()
+    told = []
+    export(space, space.initial, tmp_path / "out", on_bytes=lambda *news: told.append(news))
+    size = space.checkpoint(space.initial, "fp32", "m").size
+    written = [done for done, _ in told]
+    assert written == sorted(written) and told[-1] == (size, size)
+    assert len(told) >= len(space.tensors)
+
+
+#: An export to argv[1] that says so once bytes are on their way, and then takes its time.
+SLOW = """
+import sys, time
+import torch
+from studio.merge.export import export
+
+class Slow:
+    dtype, size = torch.float32, 40_000_000
+    def names(self): return ["one"]
+    def shape(self, name): return (10_000_000,)
+    def pieces(self, name):
+        for number in range(10):
+            yield torch.zeros(1_000_000)
+            print("writing", flush=True)
+            time.sleep(60 if number == 3 else 0)
+
+export(Slow(), sys.argv[1], card="")
+"""
+
+
+@pytest.fixture
+def slow_export():
+    """`slow_export(out)` → a process in the midst of an export, ended after the test."""
+    running = []
+
+    def start(out) -> subprocess.Popen:
+        process = subprocess.Popen(
+            [sys.executable, "-c", SLOW, str(out)],
+            cwd=Path(__file__).resolve().parents[2], stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        running.append(process)
+        assert [process.stdout.readline() for _ in range(4)] == ["writing\n"] * 4
+        return process
+
+    yield start
+    for process in running:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_export_that_is_stopped_tidies_up(slow_export, tmp_path, number):
+    process = slow_export(tmp_path / "out")
+    assert leftovers(tmp_path) and not (tmp_path / "out").exists()
+    process.send_signal(number)
+    assert process.wait(30) != 0
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_a_killed_export_leaves_nothing_that_looks_finished(slow_export, make_space, tmp_path):
+    """And the next one to the same place clears it away, but not what another is writing."""
+    killed, other = slow_export(tmp_path / "out"), slow_export(tmp_path / "out")
+    bystander = slow_export(tmp_path / "out2")
+    assert len(leftovers(tmp_path)) == 3
+    killed.kill()
+    killed.wait()
+    assert len(leftovers(tmp_path)) == 3 and not (tmp_path / "out").exists()
+    export(make_space(), make_space().initial, tmp_path / "out")
+    assert len(leftovers(tmp_path)) == 2 and (tmp_path / "out" / "config.json").is_file()
+    assert other.poll() is None and bystander.poll() is None
+
+
+def test_two_threads_export_to_different_places(make_space, random_genome, tmp_path):
+    """Also outside the main thread, which alone may listen for signals."""
+    space, failed = make_space(), []
+
+    def work(number):
+        try:
+            export(space, random_genome(space, number), tmp_path / f"out{number}")
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed and len(list(tmp_path.iterdir())) == 3
+
+
+def test_whoever_handles_sigterm_goes_on_doing_so(make_space, tmp_path):
+    heard = []
+    before = signal.signal(signal.SIGTERM, lambda *_: heard.append(1))
+    try:
+        export(
+            make_space(), make_space().initial, tmp_path / "out",
+            on_bytes=lambda *_: heard or os.kill(os.getpid(), signal.SIGTERM),
+        )  # fmt: skip
+        time.sleep(0)
+        assert heard and (tmp_path / "out").is_dir()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    export(make_space(), make_space().initial, tmp_path / "again")
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_full_disk_is_noticed_before_writing(make_space, tmp_path, monkeypatch):
