@@ -1,109 +1,281 @@
 """One tensor's merge: what is read and prepared once, and what a setting makes of it.
 
 Knows the models' tensors of one name and the merge method; refuses to know about genomes, whole
-models or files. The live model keeps these for every tensor and merges again and again; export
-makes them one at a time. Both do the same arithmetic on the same numbers and agree to the bit.
+models or files. What is merged may be held in memory, for a live model that merges again and again;
+packed into 4 or 8 bits, for one with little memory; or left in its file and read as it is merged,
+for export. Held or streamed, the same arithmetic is done on the same numbers, equal to the bit.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from studio.merge import masks
-from studio.merge.methods import Method, cosine_of, truth
+from studio.merge.methods import Method, cosine_of
 from studio.merge.parameter_space import ParameterSpace, Setting
+from studio.models.model import Model, Reader
+from studio.models.packed import Packed
 
 #: Entries merged at a time on one CPU thread: the temporaries stay in its cache.
 CPU_CHUNK = 1 << 15
 #: Tensors from this size are worth waking the other CPU threads for.
 LARGE = 1 << 22
 #: Entries merged at a time on a GPU: enough to keep it busy, few enough to bound the temporaries.
-GPU_CHUNK = 1 << 24
+GPU_CHUNK = 1 << 22
+#: Entries read from a file at a time.
+STREAM_CHUNK = 1 << 20
+#: Smaller tensors are not packed: norms and biases, which weigh nothing and matter much.
+SMALLEST_PACKED = 1 << 12
+
+
+class Vector(Protocol):
+    """Numbers in some form, of which pieces can be had."""
+
+    def read(self, start: int, stop: int) -> Tensor:
+        """The numbers [start, stop) in float32, on the device where they are merged."""
+        ...
+
+
+class Held:
+    """Numbers in memory, in a working dtype."""
+
+    def __init__(self, numbers: Tensor):
+        self.numbers = numbers
+
+    def read(self, start: int, stop: int) -> Tensor:
+        return self.numbers[start:stop].float()
+
+
+class Streamed:
+    """A tensor, or its difference from a base, read where it lies and rounded to a working dtype.
+
+    The difference is taken in float32 *before* rounding: a fine-tune's delta is a few percent of
+    the weights, and would drown in their rounding.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        base: Reader | None,
+        dtype: torch.dtype,
+        device: torch.device | str = "cpu",
+    ):
+        self._reader, self._base, self._dtype, self._device = reader, base, dtype, device
+
+    def read(self, start: int, stop: int) -> Tensor:
+        numbers = self._reader(start, stop).float()
+        if self._base is not None:
+            numbers = numbers - self._base(start, stop).float()
+        return numbers.to(self._device, self._dtype).float()
+
+    def held(self, count: int) -> Held:
+        """The same numbers in memory."""
+        numbers = torch.empty(count, dtype=self._dtype, device=self._device)
+        for start, stop in _spans(count, STREAM_CHUNK):
+            numbers[start:stop] = self.read(start, stop)
+        return Held(numbers)
+
+    def packed(self, shape: Sequence[int], kind: str) -> Packed:
+        """The same numbers, packed."""
+        packed = Packed(kind, shape, self._device)
+        for start, stop in _spans(packed.count, STREAM_CHUNK):
+            packed.write(start, self.read(start, stop))
+        return packed
+
+
+class _Zero:
+    """The task vector of the model that is the base."""
+
+    def __init__(self, device: torch.device | str):
+        self._device = device
+
+    def read(self, start: int, stop: int) -> Tensor:
+        return torch.zeros(stop - start, device=self._device)
 
 
 @dataclass(frozen=True)
 class Ingredients:
-    """The prepared inputs of one tensor, flat.
+    """The prepared inputs of one tensor.
 
     Attributes:
-        base: ``[n]`` in the working dtype, or None where the method uses no base.
-        vectors: per source ``[n]`` in the working dtype: task vectors, or the sources themselves.
-        orders: per source int32 ``[n]`` (`studio.merge.masks`), or None where nothing is masked.
+        count: entries of the tensor.
+        base: what merged task vectors are added to. None where the method uses no base, and where
+            packed vectors are merged, which nothing is added to here.
+        vectors: task vectors, or the sources themselves.
+        masks: per source, or None where nothing is masked.
         cosine: between the two whole sources, for slerp.
+        chunk: entries to merge at a time.
     """
 
     method: Method
-    base: Tensor | None
-    vectors: Sequence[Tensor]
-    orders: Sequence[Tensor] | None
+    count: int
+    base: Vector | None
+    vectors: Sequence[Vector]
+    masks: Sequence[masks.Mask] | None
     cosine: float | None
+    chunk: int
 
     @classmethod
-    def prepare(
-        cls,
-        space: ParameterSpace,
-        name: str,
-        dtype: torch.dtype,
-        device: torch.device | str = "cpu",
+    def held(
+        cls, space: ParameterSpace, name: str, dtype: torch.dtype, device: torch.device | str
     ) -> "Ingredients":
-        """Read the tensor ``name`` of every model of the space and prepare it.
-
-        Task vectors are taken in float32 *before* rounding to the working dtype: a fine-tune's
-        delta is a few percent of the weights, and would drown in their rounding.
-        """
-        method = space.method
-        vectors = [source.get(name).float().flatten() for source in space.sources]
-        base = cosine = orders = None
-        if "t" in method.genes:
-            cosine = cosine_of(*vectors)
-        if method.needs_base:
-            base = space.base.get(name).float().flatten()
-            vectors = [vector - base for vector in vectors]
-            base = base.to(device, dtype)
-        vectors = [vector.to(device, dtype) for vector in vectors]
-        if method.masks:
-            keys = [masks.key(space.seed, index, name) for index in range(len(vectors))]
+        """The tensor ``name`` of the space's models in memory, and the orders of its masks."""
+        method, count = space.method, math.prod(space.tensors[name])
+        below = space.base.reader(name) if space.base else None
+        readers = [source.reader(name) for source in space.sources]
+        vectors = [Streamed(reader, below, dtype, device).held(count) for reader in readers]
+        orders: list[masks.Mask] | None = None
+        keys = [masks.key(space.seed, index, name) for index in range(len(vectors))]
         if method.masks == "random":
-            orders = [masks.random_order(key, vectors[0].numel(), device) for key in keys]
+            orders = [
+                masks.Held(masks.random_order(key, count, device), masks.random_limit)
+                for key in keys
+            ]
         elif method.masks == "magnitude":
             orders = [
-                masks.magnitude_order(vector.float(), key)
+                masks.Held(
+                    masks.magnitude_order(vector.numbers.float(), key),
+                    lambda density: masks.magnitude_limit(density, count),
+                )
                 for vector, key in zip(vectors, keys, strict=True)
             ]
-        return cls(method, base, vectors, orders, cosine)
-
-    def merge(self, setting: Setting, normalize: bool, out: Tensor) -> None:
-        """Write the merged tensor into ``out``, flat ``[n]``, computing in float32."""
-        count = out.numel()
-        limits = [self._limit(density, count) for density in setting.densities]
         chunk = GPU_CHUNK
-        if out.device.type == "cpu":
+        if torch.device(device).type == "cpu":
             chunk = CPU_CHUNK * (torch.get_num_threads() if count >= LARGE else 1)
-        for start in range(0, count, chunk):
-            piece = slice(start, start + chunk)
-            vectors = [vector[piece].float() for vector in self.vectors]
-            keep = None
-            if self.orders:
-                orders = [order[piece] for order in self.orders]
-                keep = [
-                    truth(torch.le, order, limit).float()
-                    for order, limit in zip(orders, limits, strict=True)
-                ]
-            out[piece] = self.method(
-                base=None if self.base is None else self.base[piece].float(),
-                sources=vectors,
-                deltas=vectors,
-                keep=keep,
-                weights=setting.weights,
-                densities=setting.densities,
-                t=setting.t,
-                cosine=self.cosine,
-                normalize=normalize,
-            )
+        base = Streamed(below, None, dtype, device).held(count) if below else None
+        return cls(method, count, base, vectors, orders, _cosine(method, readers, count), chunk)
 
-    def _limit(self, density: float, count: int) -> int:
-        if self.method.masks == "random":
-            return masks.random_limit(density)
-        return masks.magnitude_limit(density, count)
+    @classmethod
+    def packed(
+        cls, space: ParameterSpace, name: str, kind: str, device: torch.device | str
+    ) -> "Ingredients":
+        """The tensor ``name`` of every source as a packed difference from the space's `anchor`.
+
+        Masks cost no memory and are made again for each candidate.
+
+        Args:
+            kind: "int8" or "nf4".
+        """
+        method, shape = space.method, space.tensors[name]
+        count = math.prod(shape)
+        readers = [source.reader(name) for source in space.sources]
+        below = anchor(space).reader(name)
+        vectors: list[Vector] = []
+        for source, reader in zip(space.sources, readers, strict=True):
+            vector = Streamed(reader, below, torch.float32, device)
+            if source is anchor(space):
+                vectors.append(_Zero(device))
+            elif count < SMALLEST_PACKED:
+                vectors.append(vector.held(count))
+            else:
+                vectors.append(vector.packed(shape, kind))
+        chunk = CPU_CHUNK * 8 if torch.device(device).type == "cpu" else GPU_CHUNK
+        orders = _masks(method, space.seed, name, vectors, count, chunk)
+        return cls(method, count, None, vectors, orders, _cosine(method, readers, count), chunk)
+
+    @classmethod
+    def streamed(
+        cls,
+        method: Method,
+        seed: int,
+        name: str,
+        base: Reader | None,
+        sources: Sequence[Reader],
+        count: int,
+        dtype: torch.dtype,
+    ) -> "Ingredients":
+        """A tensor of ``count`` entries, read from where it lies as it is merged.
+
+        Args:
+            seed, name: what the masks are drawn for.
+            dtype: what `held` ingredients of the same models would be held in.
+        """
+        vectors = [Streamed(reader, base, dtype) for reader in sources]
+        orders = _masks(method, seed, name, vectors, count, STREAM_CHUNK)
+        onto = Streamed(base, None, dtype) if base else None
+        cosine = _cosine(method, sources, count)
+        return cls(method, count, onto, vectors, orders, cosine, STREAM_CHUNK)
+
+    def merge(self, setting: Setting, normalize: bool) -> Iterator[tuple[int, Tensor]]:
+        """The merged tensor in consecutive float32 pieces, and where each begins."""
+        limits = None
+        if self.masks:
+            limits = [
+                mask.limit(density)
+                for mask, density in zip(self.masks, setting.densities, strict=True)
+            ]
+        for start, stop in _spans(self.count, self.chunk):
+            vectors = [vector.read(start, stop) for vector in self.vectors]
+            keep = None
+            if self.masks:
+                keep = [
+                    mask.keep(limit, start, vector)
+                    for mask, limit, vector in zip(self.masks, limits, vectors, strict=True)
+                ]
+            base = self.base.read(start, stop) if self.base else vectors[0].new_zeros(())
+            yield start, self._combine(setting, normalize, vectors, keep, base)
+
+    def merge_into(self, out: Tensor, setting: Setting, normalize: bool) -> None:
+        """Write the merged tensor into ``out``, flat ``[count]``."""
+        for start, piece in self.merge(setting, normalize):
+            out[start : start + piece.numel()] = piece
+
+    def share(self, setting: Setting, normalize: bool) -> float:
+        """How often what packed vectors are differences from is contained in the merge.
+
+        Once where task vectors are added to it. The other methods are linear in their sources, and
+        contain it as often as they contain all sources together.
+        """
+        if self.method.needs_base:
+            return 1.0
+        ones = [torch.ones((), dtype=torch.float64) for _ in self.vectors]
+        return float(self._combine(setting, normalize, ones, None, None))
+
+    def _combine(self, setting: Setting, normalize: bool, vectors, keep, base) -> Tensor:
+        return self.method(
+            base=base,
+            sources=vectors,
+            deltas=vectors,
+            keep=keep,
+            weights=setting.weights,
+            densities=setting.densities,
+            t=setting.t,
+            cosine=self.cosine,
+            normalize=normalize,
+        )
+
+
+def anchor(space: ParameterSpace) -> Model:
+    """What packed vectors are differences from: the base or, without one, the first source."""
+    return space.base or space.sources[0]
+
+
+def _spans(count: int, chunk: int) -> Iterator[tuple[int, int]]:
+    for start in range(0, count, chunk):
+        yield start, min(start + chunk, count)
+
+
+def _cosine(method: Method, readers: Sequence[Reader], count: int) -> float | None:
+    if "t" not in method.genes:
+        return None
+    spans = _spans(count, STREAM_CHUNK)
+    return cosine_of([read(start, stop) for read in readers] for start, stop in spans)
+
+
+def _masks(
+    method: Method, seed: int, name: str, vectors: Sequence[Vector], count: int, chunk: int
+) -> list[masks.Mask] | None:
+    """Masks that take no memory."""
+    keys = [masks.key(seed, index, name) for index in range(len(vectors))]
+    if method.masks == "random":
+        return [masks.Hashes(key) for key in keys]
+    if method.masks == "magnitude":
+        return [
+            masks.Magnitudes(vector.read, count, chunk, key)
+            for vector, key in zip(vectors, keys, strict=True)
+        ]
+    return None

@@ -8,19 +8,28 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from studio.errors import StudioError
-from studio.merge.ingredients import Ingredients
-from studio.merge.parameter_space import ParameterSpace
-from studio.models.precision import default_device, dtype_of
+from studio.merge.ingredients import Ingredients, anchor
+from studio.merge.parameter_space import ParameterSpace, Setting
+from studio.models.model import Model
+from studio.models.packed import Packed
+from studio.models.packed_model import (
+    Dense,
+    PackedLinear,
+    Part,
+    compute_dtype,
+    linear_layers,
+    replace,
+)
+from studio.models.precision import QUANTIZED, default_device, dtype_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from studio.models.model import Model
 
-
-def speaker(space: ParameterSpace) -> "Model":
+def speaker(space: ParameterSpace) -> Model:
     """The model whose tokenizer, chat template and generation config the merge takes.
 
     The first source with a chat template, else the first source: a common base is often a
@@ -33,18 +42,25 @@ def speaker(space: ParameterSpace) -> "Model":
 class LiveModel:
     """A transformers model whose parameters become those of one candidate after another.
 
-    Holds, beside the model's own parameters, the base and the task vectors (4 bytes an entry with
-    "fp32", 2 with "bf16") and 4 bytes per entry and source for the masks of DARE or TIES, prepared
+    In "fp32" and "bf16" it holds, beside the model's own parameters, the base and the task vectors
+    (4 or 2 bytes an entry) and 4 bytes per entry and source for the masks of DARE or TIES, prepared
     once. Merging is deterministic: a genome always gives the same parameters.
+
+    In "int8" and "nf4" the sources are held as packed task vectors, and every linear layer
+    computes with two packed parts, base and merged delta; a candidate overwrites the delta alone.
+    Embeddings, norms and head are merged in the dtype that the device computes in.
 
     Args:
         space: what a genome means.
-        precision: "fp32" or "bf16": of the resident model and what it is merged from.
+        precision: "fp32", "bf16", "int8" or "nf4": of the resident model and what it is merged
+            from.
         device: default CUDA, then Apple GPU, then CPU.
+        base: how a quantized model holds the base's linear layers: "packed" as the precision says,
+            as "int8" or "bf16", or "paged": packed, in the CPU's memory, and copied to the device
+            for each use.
 
     Attributes:
-        model: the transformers model, in eval mode. Before the first `apply` its weights are those
-            of the space's template.
+        model: the transformers model, in eval mode. Before the first `apply` nothing is merged.
         tokenizer: of the `speaker`.
         genome: what is applied now, or None.
 
@@ -63,32 +79,23 @@ class LiveModel:
         *,
         precision: str = "fp32",
         device: torch.device | str | None = None,
+        base: str = "packed",
     ):
-        dtype = dtype_of(precision)
         self.space = space
         self.precision = precision
         self.device = torch.device(device) if device else default_device()
         self.genome: np.ndarray | None = None
-        self.model: PreTrainedModel = space.template.load(dtype, self.device)
-        voice = speaker(space)
-        self.tokenizer: PreTrainedTokenizerBase = voice.tokenizer()
-        self.model.generation_config = voice.generation_config()
-        parameters = dict(self.model.named_parameters())
-        if missing := set(parameters) ^ set(space.tensors):
-            raise StudioError(
-                f"{space.template.name} cannot be merged: weights and layout disagree about "
-                f"{min(missing)}; use a checkpoint that transformers' save_pretrained wrote."
-            )
+        build = _packed if precision in QUANTIZED else _held
         try:
-            self._tensors = {
-                name: (Ingredients.prepare(space, name, dtype, self.device), parameters[name])
-                for name in space.tensors
-            }
+            self.model, self._targets = build(space, precision, self.device, base)
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise StudioError(
                 f"The base and {len(space.sources)} task vectors do not fit the memory of "
-                f"{self.device}; use fewer sources or precision bf16."
+                f"{self.device} in {precision}; use fewer sources or a smaller precision (nf4)."
             ) from error
+        voice = speaker(space)
+        self.tokenizer: PreTrainedTokenizerBase = voice.tokenizer()
+        self.model.generation_config = voice.generation_config()
 
     @torch.no_grad()
     def apply(self, genome: np.ndarray) -> None:
@@ -99,10 +106,111 @@ class LiveModel:
         """
         settings = self.space.settings(genome)
         self.genome = None  # a half-applied genome is nobody's
-        for name, (ingredients, parameter) in self._tensors.items():
-            ingredients.merge(settings[name], self.space.normalize, parameter.view(-1))
+        for name, target in self._targets.items():
+            target.become(settings[name], self.space.normalize)
         self.genome = np.array(genome, dtype=np.float64)
 
-    def state_dict(self) -> dict[str, torch.Tensor]:
-        """The resident parameters by canonical name, a tied head once; not copies."""
-        return {name: parameter.detach() for name, (_, parameter) in self._tensors.items()}
+    def state_dict(self) -> dict[str, Tensor]:
+        """The resident parameters by canonical name, a tied head once.
+
+        Not copies, except for packed ones: those are unpacked, base and delta added in float32.
+        """
+        return {name: target.tensor() for name, target in self._targets.items()}
+
+
+class _Whole:
+    """A parameter that is overwritten by its merge."""
+
+    def __init__(self, ingredients: Ingredients, parameter: nn.Parameter):
+        self._ingredients, self._parameter = ingredients, parameter
+
+    def become(self, setting: Setting, normalize: bool) -> None:
+        self._ingredients.merge_into(self._parameter.view(-1), setting, normalize)
+
+    def tensor(self) -> Tensor:
+        return self._parameter.detach()
+
+
+class _OntoBase:
+    """A parameter that becomes the base, left where it lies, plus the merge of packed vectors."""
+
+    def __init__(self, ingredients: Ingredients, parameter: nn.Parameter, base: Tensor):
+        self._ingredients, self._parameter, self._base = ingredients, parameter, base.flatten()
+
+    def become(self, setting: Setting, normalize: bool) -> None:
+        share = self._ingredients.share(setting, normalize)
+        flat = self._parameter.view(-1)
+        for start, delta in self._ingredients.merge(setting, normalize):
+            piece = slice(start, start + delta.numel())
+            flat[piece] = delta.add_(self._base[piece].to(delta.device).float(), alpha=share)
+
+    def tensor(self) -> Tensor:
+        return self._parameter.detach()
+
+
+class _Apart:
+    """A packed layer of which a merge becomes the delta."""
+
+    def __init__(self, ingredients: Ingredients, layer: PackedLinear, delta: Packed):
+        self._ingredients, self._layer, self._delta = ingredients, layer, delta
+
+    def become(self, setting: Setting, normalize: bool) -> None:
+        self._layer.factor = self._ingredients.share(setting, normalize)
+        for start, delta in self._ingredients.merge(setting, normalize):
+            self._delta.write(start, delta)
+
+    def tensor(self) -> Tensor:
+        base = self._layer.base.to(self._delta.device).dense(torch.float32)
+        return self._delta.dense(torch.float32).add_(base, alpha=self._layer.factor)
+
+
+_Target = _Whole | _OntoBase | _Apart
+_Built = tuple["PreTrainedModel", dict[str, _Target]]
+
+
+def _held(space: ParameterSpace, precision: str, device: torch.device, base: str) -> "_Built":
+    dtype = dtype_of(precision)
+    model = space.template.load(dtype, device)
+    parameters = dict(model.named_parameters())
+    if missing := set(parameters) ^ set(space.tensors):
+        raise StudioError(
+            f"{space.template.name} cannot be merged: weights and layout disagree about "
+            f"{min(missing)}; use a checkpoint that transformers' save_pretrained wrote."
+        )
+    return model, {
+        name: _Whole(Ingredients.held(space, name, dtype, device), parameters[name])
+        for name in space.tensors
+    }
+
+
+def _packed(space: ParameterSpace, precision: str, device: torch.device, base: str) -> "_Built":
+    model = space.template.skeleton(compute_dtype(device))
+    targets: dict[str, _Target] = {}
+    layers = {f"{name}.weight": (name, layer) for name, layer in linear_layers(model)}
+    below = anchor(space)
+    for tensor, (name, layer) in layers.items():
+        part = _base_part(below, tensor, precision, device, base)
+        delta = Packed(precision, space.tensors[tensor], device)
+        replace(model, name, PackedLinear(part, layer.bias, delta))
+    model = model.to(device)
+    parameters = dict(model.named_parameters())
+    for name in space.tensors:
+        ingredients = Ingredients.packed(space, name, precision, device)
+        if name in layers:
+            layer = model.get_submodule(layers[name][0])
+            targets[name] = _Apart(ingredients, layer, layer.delta)
+        else:
+            targets[name] = _OntoBase(ingredients, parameters[name], below.get(name))
+    return model, targets
+
+
+def _base_part(model: Model, tensor: str, precision: str, device: torch.device, form: str) -> Part:
+    """A linear layer of the base in the form it is held in."""
+    weight = model.get(tensor).to(device)
+    if form == "bf16":
+        return Dense(weight.to(torch.bfloat16))
+    part = Packed.of(weight, "int8" if form == "int8" else precision)
+    if form == "paged":
+        part = part.to("cpu")
+        return part.pinned() if device.type == "cuda" else part
+    return part

@@ -7,12 +7,18 @@ a subset), a small change of density flips few entries, and a candidate costs on
 
 - random masks (DARE): the order is a counter hash of (seed, source, tensor name, flat index);
 - magnitude masks (TIES): the order is the entry's exact rank by |delta|, ties broken by that hash.
+
+An order takes 4 bytes an entry. Where memory is short, `Hashes` and `Magnitudes` make the same
+masks from the entries themselves, a piece at a time; `Held` keeps the orders.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
 import torch
+
+from studio.merge.methods import truth
 
 #: Entries hashed at a time: bounds the 64-bit temporaries to a few megabytes.
 HASH_CHUNK = 1 << 20
@@ -117,3 +123,126 @@ def _slabs(histogram: list[int]) -> Iterator[tuple[int, int, int]]:
 def magnitude_limit(density: float, count: int) -> int:
     """Keep where ``magnitude_order ≤`` this: exactly max(1, ⌊density · count⌋) entries."""
     return max(1, int(density * count)) - 1
+
+
+class Mask(Protocol):
+    """Which entries of one task vector are kept, for any density."""
+
+    def limit(self, density: float) -> Any:
+        """What `keep` compares with."""
+        ...
+
+    def keep(self, limit: Any, start: int, values: torch.Tensor) -> torch.Tensor:
+        """1 to keep and 0 to drop, for the float32 ``values`` ``[n]`` that begin at ``start``."""
+        ...
+
+
+class Held:
+    """Orders in memory, made once: a candidate costs one comparison.
+
+    Args:
+        order: int32 ``[count]``, of `random_order` or `magnitude_order`.
+        limit: `random_limit`, or `magnitude_limit` of that many entries.
+    """
+
+    def __init__(self, order: torch.Tensor, limit: Callable[[float], int]):
+        self._order, self.limit = order, limit
+
+    def keep(self, limit: int, start: int, values: torch.Tensor) -> torch.Tensor:
+        return truth(torch.le, self._order[start : start + values.numel()], limit).float()
+
+
+class Hashes:
+    """Random masks without memory: entries are hashed again for each candidate."""
+
+    def __init__(self, key: tuple[int, int]):
+        self._key = key
+
+    def limit(self, density: float) -> int:
+        return random_limit(density)
+
+    def keep(self, limit: int, start: int, values: torch.Tensor) -> torch.Tensor:
+        kept = torch.empty_like(values)
+        for first in range(0, values.numel(), HASH_CHUNK):
+            part = kept[first : first + HASH_CHUNK]
+            index = torch.arange(
+                start + first, start + first + part.numel(), dtype=torch.int64, device=kept.device
+            )
+            part.copy_(hashes(self._key, index) <= limit + _SIGN)
+        return kept
+
+
+class Magnitudes:
+    """Magnitude masks without memory: the limit is found by passes over the vector.
+
+    An entry's order is (bits from the largest down, hash), 63 bits. A histogram over their upper
+    16, made once, says where the last entry to keep lies; the entries there are looked at again,
+    16 bits more at a time, until few enough are left to sort out.
+
+    Args:
+        read: the float32 entries [start, stop) of the vector.
+        count: its length.
+        chunk: entries to read at a time.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[int, int], torch.Tensor],
+        count: int,
+        chunk: int,
+        key: tuple[int, int],
+    ):
+        self._read, self._count, self._chunk, self._key = read, count, chunk, key
+        bins = (self._bins(values) for _, values in self._pieces())
+        self._histogram = sum(torch.bincount(b, minlength=1 << 16) for b in bins).cpu()
+
+    def limit(self, density: float) -> int:
+        """The order of the last entry kept."""
+        rank = magnitude_limit(density, self._count)  # its place among the orders, from 0
+        prefix, rank, size = _place(self._histogram, rank)
+        top, shift = prefix, 47
+        while size > HASH_CHUNK and shift > 15:
+            shift -= 16
+            histogram = sum(
+                torch.bincount((orders >> shift) & 0xFFFF, minlength=1 << 16)
+                for orders in self._orders(top, prefix, shift + 16)
+            ).cpu()
+            digit, rank, size = _place(histogram, rank)
+            prefix = prefix << 16 | digit
+        orders = torch.cat(list(self._orders(top, prefix, shift)))
+        return int(orders.kthvalue(rank + 1).values)
+
+    def keep(self, limit: int, start: int, values: torch.Tensor) -> torch.Tensor:
+        bits = values.abs().view(torch.int32)
+        edge = _SIGN - 1 - (limit >> 32)  # the bits of the last entry kept
+        kept = truth(torch.gt, bits, edge).float()
+        tied = (bits == edge).nonzero().squeeze(1)
+        kept[tied] = (self._order(start + tied, values[tied]) <= limit).float()
+        return kept
+
+    def _orders(self, top: int, prefix: int, shift: int) -> Iterator[torch.Tensor]:
+        """The orders that begin with ``prefix`` and so with ``top``, its first 16 bits."""
+        for start, values in self._pieces():
+            index = (self._bins(values) == top).nonzero().squeeze(1)
+            orders = self._order(start + index, values[index])
+            yield orders[orders >> shift == prefix]
+
+    def _pieces(self) -> Iterator[tuple[int, torch.Tensor]]:
+        for start in range(0, self._count, self._chunk):
+            yield start, self._read(start, min(start + self._chunk, self._count))
+
+    @staticmethod
+    def _bins(values: torch.Tensor) -> torch.Tensor:
+        return (_SIGN - 1 - values.abs().view(torch.int32)) >> 15
+
+    def _order(self, index: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        descending = _SIGN - 1 - values.abs().view(torch.int32).long()
+        return (descending << 32) | hashes(self._key, index)
+
+
+def _place(histogram: torch.Tensor, rank: int) -> tuple[int, int, int]:
+    """The bin in which the entry of a rank lies, its rank within, and the bin's size."""
+    sums = histogram.cumsum(0)
+    bin = int((sums <= rank).sum())
+    size = int(histogram[bin])
+    return bin, rank - int(sums[bin]) + size, size

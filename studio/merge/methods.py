@@ -11,7 +11,7 @@ products and sums are separate steps, so that every device rounds alike and elec
 
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, empty_like, eq, ge, gt
@@ -190,7 +190,7 @@ def slerp(sources: Sequence[Tensor], t: float, cosine: float | None = None) -> T
     """
     first, second = sources
     if cosine is None:
-        cosine = cosine_of(first, second)
+        cosine = cosine_of([(first, second)])
     if abs(cosine) > NEARLY_PARALLEL:
         return _combine(sources, (1 - t, t))
     angle = math.acos(cosine)
@@ -198,8 +198,16 @@ def slerp(sources: Sequence[Tensor], t: float, cosine: float | None = None) -> T
     return _combine(sources, weights)
 
 
-def cosine_of(first: Tensor, second: Tensor) -> float:
-    """Cosine of the angle between two tensors read as vectors; 0 where one of them vanishes."""
-    a, b = (tensor.reshape(-1).cpu().double() for tensor in (first, second))
-    norms = [norm if norm > 1e-8 else 1.0 for norm in (float(a.norm()), float(b.norm()))]
-    return max(-1.0, min(1.0, float(a @ b) / norms[0] / norms[1]))
+def cosine_of(pieces: Iterable[Sequence[Tensor]]) -> float:
+    """Cosine of the angle between two tensors read as vectors; 0 where one of them vanishes.
+
+    Args:
+        pieces: the two, side by side, whole or piece after piece.
+    """
+    product, squares = 0.0, [0.0, 0.0]
+    for pair in pieces:
+        a, b = (tensor.reshape(-1).cpu().double() for tensor in pair)
+        product += float(a @ b)
+        squares = [squares[0] + float(a @ a), squares[1] + float(b @ b)]
+    norms = [norm if norm > 1e-8 else 1.0 for norm in map(math.sqrt, squares)]
+    return max(-1.0, min(1.0, product / norms[0] / norms[1]))

@@ -8,8 +8,9 @@ arithmetic (DESIGN.md, contract 5) and forgotten. Refuses to know about runs and
 import copy
 import hashlib
 import json
+import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -119,11 +120,27 @@ class Merged(Virtual):
         return self.space.tensors[self._stored(name)]
 
     def get(self, name: str) -> Tensor:
-        name = self._stored(name)
-        merged = torch.empty(self.space.tensors[name], dtype=self.dtype)
-        ingredients = Ingredients.prepare(self.space, name, self.dtype)
-        ingredients.merge(self._settings[name], self.space.normalize, merged.view(-1))
+        merged = torch.empty(self.shape(name), dtype=self.dtype)
+        flat = merged.view(-1)
+        start = 0
+        for piece in self.pieces(name):
+            flat[start : start + piece.numel()] = piece
+            start += piece.numel()
         return merged
+
+    def pieces(self, name: str) -> Iterator[Tensor]:
+        name, space = self._stored(name), self.space
+        ingredients = Ingredients.streamed(
+            space.method,
+            space.seed,
+            name,
+            space.base.reader(name) if space.base else None,
+            [source.reader(name) for source in space.sources],
+            math.prod(space.tensors[name]),
+            self.dtype,
+        )
+        for _, piece in ingredients.merge(self._settings[name], space.normalize):
+            yield piece.to(self.dtype)
 
     def fingerprint(self) -> str:
         space = self.space

@@ -130,7 +130,7 @@ def test_methods_leave_their_arguments_alone_and_work_in_pieces(name):
     count = len(deltas)
     given = dict(
         weights=WEIGHTS[:count], densities=DENSITIES[:count], t=0.3, normalize=True,
-        cosine=methods.cosine_of(deltas[0], deltas[1]),
+        cosine=methods.cosine_of([deltas[:2]]),
     )  # fmt: skip
     before = [t.clone() for t in (base, *deltas, *keep)]
     whole = method(base=base, sources=deltas, deltas=deltas, keep=keep, **given)
