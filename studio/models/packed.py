@@ -7,7 +7,10 @@ a relative error of 0.0095 on Gaussian numbers; plain rounding to 127 levels has
 times faster on a CPU, so that is what is done here.
 """
 
+import functools
+import logging
 import math
+import sys
 from collections.abc import Sequence
 
 import torch
@@ -92,7 +95,9 @@ class Packed:
         data = self._data[first * _BYTES[self.kind] :][: blocks * _BYTES[self.kind]]
         scales = self._scales[first : first + blocks]
         if self.kind == "nf4":
-            code, state = _bitsandbytes().quantize_4bit(values, blocksize=BLOCK, quant_type="nf4")
+            code, state = _bitsandbytes().functional.quantize_4bit(
+                values, blocksize=BLOCK, quant_type="nf4"
+            )
             data.copy_(code.view(-1))
             scales.copy_(state.absmax)
             return
@@ -110,10 +115,7 @@ class Packed:
         if self.kind == "int8":
             values = (data.view(-1, BLOCK) * scales[:, None]).view(-1).to(dtype)
         else:
-            values = torch.empty((last - first) * BLOCK, dtype=dtype, device=data.device)
-            _bitsandbytes().dequantize_4bit(
-                data.view(-1, 1), absmax=scales, out=values, blocksize=BLOCK, quant_type="nf4"
-            )
+            values = _unpack_nf4(data, scales, dtype)
         return values[: stop - start]
 
     def dense(self, dtype: torch.dtype) -> Tensor:
@@ -123,32 +125,55 @@ class Packed:
     def linear(self, inputs: Tensor) -> Tensor:
         """``inputs`` ``[…, columns]`` times this matrix ``[rows, columns]`` transposed."""
         if self.kind == "nf4" and inputs.is_cuda:  # has kernels that never unpack the whole
-            return _matmul(inputs, self._data, self._scales, self.shape)
+            return _matmul_nf4(inputs, self._data, self._scales, self.shape)
         return functional.linear(inputs, self.dense(inputs.dtype))
 
 
-def _matmul(inputs: Tensor, data: Tensor, scales: Tensor, shape: tuple[int, ...]) -> Tensor:
-    library = _bitsandbytes()
-    state = library.QuantState(
-        absmax=scales,
-        shape=torch.Size(shape),
-        code=library.get_4bit_type("nf4", device=data.device),
-        blocksize=BLOCK,
-        quant_type="nf4",
-        dtype=inputs.dtype,
-    )
-    import bitsandbytes
-
-    return bitsandbytes.matmul_4bit(inputs, data.view(-1, 1).t(), quant_state=state)
+def _unpack_nf4(data: Tensor, scales: Tensor, dtype: torch.dtype) -> Tensor:
+    state = _state(scales, (scales.numel() * BLOCK,), dtype)
+    return _bitsandbytes().functional.dequantize_4bit(data.view(-1, 1), state).view(-1)
 
 
+def _matmul_nf4(inputs: Tensor, data: Tensor, scales: Tensor, shape: tuple[int, ...]) -> Tensor:
+    state = _state(scales, shape, inputs.dtype)
+    return _bitsandbytes().matmul_4bit(inputs, data.view(-1, 1).t(), quant_state=state)
+
+
+def _state(scales: Tensor, shape: tuple[int, ...], dtype: torch.dtype):
+    """What bitsandbytes keeps beside the packed data."""
+    return _bitsandbytes().functional.QuantState(
+        absmax=scales, shape=torch.Size(shape), code=_levels(scales.device), blocksize=BLOCK,
+        quant_type="nf4", dtype=dtype,
+    )  # fmt: skip
+
+
+@functools.cache
+def _levels(device: torch.device) -> Tensor:
+    """The 16 numbers of nf4."""
+    return _bitsandbytes().functional.get_4bit_type("nf4", device=device)
+
+
+@functools.cache
 def _bitsandbytes():
-    """bitsandbytes' functions; imported when first needed, since it takes a second."""
+    """bitsandbytes; imported when first needed, since that takes a second.
+
+    Where the package `kernels` is installed, bitsandbytes fetches code from the hub as it is
+    imported, and without it complains. Neither is wanted: no code comes over the network here.
+    """
+    log = logging.getLogger("bitsandbytes")
+    level, kernels = log.level, sys.modules.get("kernels")
+    sys.modules["kernels"] = None  # an import of it fails
+    log.setLevel(logging.ERROR)
     try:
-        import bitsandbytes.functional as library
+        import bitsandbytes
     except ImportError as error:
         raise StudioError(
             "Precision nf4 needs the package bitsandbytes, which is not installed here; install "
             "it (pip install bitsandbytes), or use precision int8, bf16 or fp32."
         ) from error
-    return library
+    finally:
+        log.setLevel(level)
+        del sys.modules["kernels"]
+        if kernels is not None:
+            sys.modules["kernels"] = kernels
+    return bitsandbytes
