@@ -28,14 +28,16 @@ from studio.workspace import ASSETS, subfolder, workspace
 
 __all__ = [
     "card", "curve", "delete", "evaluate", "evolve", "export", "front", "merge", "models",
-    "open_store", "progress", "report", "restart", "resume", "scores_of", "start", "stop", "strip",
-    "subject", "take_up",
+    "open_store", "progress", "push", "report", "restart", "resume", "scores_of", "start", "stop",
+    "strip", "subject", "take_up",
 ]  # fmt: skip
 
 SAMPLE_RUN = ASSETS / "sample-run.sqlite"
 #: Rows 5 and 6 of the paper's table in miniature; row 4 is the sample run (`studio.paper`).
 PAPER_RUNS = ASSETS / "paper-runs.sqlite"
 OnProgress = Callable[[Progress], None]
+#: Told (bytes written, bytes in all) of a checkpoint's weights.
+OnBytes = Callable[[int, int], None]
 
 
 def open_store() -> Store:
@@ -370,29 +372,58 @@ def card(run: str, candidate: int | None = None, store: Store | None = None) -> 
 
 
 def export(
-    run: str, out: str | Path, candidate: int | None = None, store: Store | None = None
+    run: str,
+    out: str | Path,
+    candidate: int | None = None,
+    store: Store | None = None,
+    on_bytes: OnBytes | None = None,
+    push: str | None = None,
+    public: bool = False,
 ) -> Path:
     """Write a candidate (the best if none is named) as an ordinary checkpoint folder.
+
+    Args:
+        on_bytes: told (bytes written, bytes in all) of the weights.
+        push: a repository to upload it to as well, as :func:`push` does.
 
     Returns:
         the folder: safetensors, tokenizer, config, model card, recipe and mergekit YAML.
 
     Raises:
         StudioError: no such run or candidate, or the folder cannot be written; nothing is left
-            half-written.
+            half-written. Or the push failed, which leaves the folder.
     """
+    from studio.merge import push as hub
     from studio.merge.export import export as write
 
+    if push is not None:
+        hub.check(push)
     store = store or Store()
     record, chosen, space = _rebuilt(run, candidate, store)
     precision = Recipe.from_yaml(record.recipe).precision
     merged = space.checkpoint(chosen.genome, precision, f"{record.id}:{chosen.id}")
-    return write(
+    folder = write(
         merged,
         Path(out),
         card=_card(record, chosen, space, store),
         recipe_yaml=record.recipe,
+        on_bytes=on_bytes,
     )
+    if push is not None:
+        hub.push(folder, push, public)
+    return folder
+
+
+def push(folder: str | Path, repository: str, public: bool = False) -> str:
+    """Upload an export to the hub, private unless ``public``; returns the repository's address.
+
+    Raises:
+        StudioError: no finished export, no ``owner/name``, no token in the environment, a public
+            repository for a private export, or a hub that cannot be reached or refuses.
+    """
+    from studio.merge.push import push as upload
+
+    return upload(folder, repository, public)
 
 
 def _card(record: Run, candidate: Candidate, space: Space, store: Store) -> str:
@@ -437,6 +468,7 @@ def merge(
     weights: Mapping[str, float] | None = None,
     density: float | None = None,
     t: float | None = None,
+    on_bytes: OnBytes | None = None,
 ) -> Path:
     """Merge a recipe's sources without a search, and write the result as :func:`export` does.
 
@@ -444,6 +476,7 @@ def merge(
         weights: source → weight, the same for all layers; the search's start, 0.5, when left out.
         density: of every source, for methods that have one.
         t: of slerp: 0 is the first source, 1 the second.
+        on_bytes: told (bytes written, bytes in all) of the weights.
     """
     from studio.merge.card import model_card
     from studio.merge.export import export as write
@@ -473,7 +506,7 @@ def merge(
     text = recipe.to_yaml()
     card = model_card(title=title, recipe=text, space=space, genome=genome)
     merged = space.checkpoint(genome, recipe.precision, title)
-    return write(merged, Path(out), card=card, recipe_yaml=text)
+    return write(merged, Path(out), card=card, recipe_yaml=text, on_bytes=on_bytes)
 
 
 def exports() -> Path:

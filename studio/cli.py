@@ -8,13 +8,20 @@ import dataclasses
 import json
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    TextColumn,
+    TransferSpeedColumn,
+)
 from rich.progress import Progress as Bar
 from rich.table import Column, Table
 
@@ -22,6 +29,9 @@ from studio.errors import StudioError
 from studio.recipe import PROPERTIES
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from studio.api import OnBytes
     from studio.runs import Candidate, Evaluation, Progress, Store
 
 app = typer.Typer(
@@ -36,6 +46,7 @@ err = Console(stderr=True, soft_wrap=True, highlight=False)
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document for scripts.")]
 RunId = Annotated[str, typer.Argument(help="A run's id, the beginning of one, or 'last'.")]
 Out = Annotated[Path, typer.Option("--out", help="The folder to write; must not exist yet.")]
+Public = Annotated[bool, typer.Option("--public", help="Upload it for everybody to see.")]
 
 
 def main() -> None:
@@ -243,9 +254,9 @@ def merge(
             weights[name] = float(value)
         except ValueError:
             raise StudioError(f"--weight {name}={value}: '{value}' is no number.") from None
-    with err.status("Merging …"):
-        folder = api.merge(recipe, out_folder, weights, density, t)
-    _json({"folder": str(folder)}) if as_json else out.print(f"Written to {_plain(folder)}")
+    with _writing() as on_bytes:
+        folder = api.merge(recipe, out_folder, weights, density, t, on_bytes)
+    _written(folder, as_json)
 
 
 @app.command()
@@ -255,14 +266,37 @@ def export(
     candidate: Annotated[
         int | None, typer.Option(min=0, help="Its number; the best by default.")
     ] = None,
+    push: Annotated[
+        str | None, typer.Option(help="Upload it as well, to the hub's owner/name; private.")
+    ] = None,
+    public: Public = False,
     as_json: Json = False,
 ) -> None:
     """Write a candidate as an ordinary checkpoint with model card and mergekit YAML."""
     from studio import api
 
-    with err.status("Writing …"):
-        folder = api.export(run, out_folder, candidate, api.open_store())
-    _json({"folder": str(folder)}) if as_json else out.print(f"Written to {_plain(folder)}")
+    with _writing() as on_bytes:
+        folder = api.export(
+            run, out_folder, candidate, api.open_store(), on_bytes, push, public=public
+        )
+    _written(folder, as_json)
+    if push and not as_json:
+        out.print(f"Uploaded to {_plain(push)} ({'public' if public else 'private'})")
+
+
+@app.command()
+def push(
+    folder: Annotated[Path, typer.Argument(help="The folder of an export.")],
+    repository: Annotated[str, typer.Argument(help="Where to, as owner/name.")],
+    public: Public = False,
+    as_json: Json = False,
+) -> None:
+    """Upload an export to the hub, with the token in HF_TOKEN; private unless --public."""
+    from studio import api
+
+    with err.status("Uploading …"):
+        address = api.push(folder, repository, public)
+    _json({"address": address}) if as_json else out.print(f"Uploaded to {_plain(address)}")
 
 
 @app.command()
@@ -329,6 +363,19 @@ def _work(run: str, store: "Store", as_json: bool) -> None:
 
         api.resume(run, store, update)
     _summary(run, store, as_json)
+
+
+@contextmanager
+def _writing() -> "Iterator[OnBytes]":
+    """A bar of the bytes of a checkpoint as they are written; what is yielded moves it."""
+    columns = (TextColumn("Writing"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Bar(*columns, console=err, transient=True) as bar:
+        line = bar.add_task("", total=None)
+        yield lambda done, total: bar.update(line, completed=done, total=total)
+
+
+def _written(folder: Path, as_json: bool) -> None:
+    _json({"folder": str(folder)}) if as_json else out.print(f"Written to {_plain(folder)}")
 
 
 def _summary(run: str, store: "Store", as_json: bool) -> None:
