@@ -172,6 +172,10 @@ class Stage:
 class Recipe(_Section):
     """A whole evolution on one page.
 
+    ``vocabulary``, of weights that are mixed: all models have the ``same``, or tokens are matched
+    by what they stand for and the merge has the vocabulary of the ``base``, the ``union`` of all,
+    or that of one source, by name. A path has its main model's.
+
     Example:
         >>> recipe = Recipe(
         ...     base="bonsai-base",
@@ -185,6 +189,7 @@ class Recipe(_Section):
     name: str = Field(default="untitled", min_length=1, max_length=200)
     base: str | None = None
     sources: list[str] = Field(min_length=1, max_length=16)
+    vocabulary: str = "same"
     space: Space = Parameter()
     objectives: list[Objective] = Field(min_length=1)
     search: Search = Search()
@@ -223,6 +228,7 @@ class Recipe(_Section):
                     f"base: the method {mixing.method} mixes differences from a common base; "
                     "name the base model"
                 )
+        self._check_vocabulary(mixing.type == "parameter")
         paths = self.space.data_flow if self.space.type == "both" else self.space
         if paths.type == "data_flow" and paths.sources:
             place = f"space.{'data_flow.' if self.space.type == 'both' else ''}sources"
@@ -235,6 +241,19 @@ class Recipe(_Section):
                 )
         self._check_search(len(tasks), len(properties))
         return self
+
+    def _check_vocabulary(self, mixes: bool) -> None:
+        if self.vocabulary == "same":
+            return
+        if not mixes:
+            raise ValueError("vocabulary: a path has its main model's; leave it out")
+        if self.vocabulary == "base" and not self.base:
+            raise ValueError("vocabulary: there is no base; name it, or write 'union' or a source")
+        if self.vocabulary not in ("base", "union", *self.sources):
+            raise ValueError(
+                f"vocabulary: {_short(self.vocabulary)} is not among the recipe's sources; write "
+                "one of them, or 'same', 'base' or 'union'"
+            )
 
     def _check_search(self, tasks: int, properties: int) -> None:
         search, several = self.search, tasks + properties > 1

@@ -57,14 +57,22 @@ def build_space(
         StudioError: the models do not fit.
     """
     from studio.merge.data_flow import DataFlowSpace
+    from studio.merge.live import speaker
+    from studio.merge.methods import METHODS
     from studio.merge.parameter_space import ParameterSpace
     from studio.models import check_compatible
+    from studio.models.vocabulary import Aligned, align
 
     base, sources = (models[0], models[1:]) if recipe.base else (None, models)
     options: dict[str, Any] = stage.space.model_dump(exclude={"type", "sources"})
     if isinstance(stage.space, Parameter):
-        check_compatible(base, sources)
-        return ParameterSpace(base, sources, seed=recipe.seed, **options)
+        check_compatible(base, sources, recipe.vocabulary)
+        needs_base = METHODS[stage.space.method].needs_base
+        base, sources = align(base, sources, recipe.vocabulary, with_base=needs_base)
+        space = ParameterSpace(base, sources, seed=recipe.seed, **options)
+        if recipe.vocabulary != "same" and isinstance(voice := speaker(space), Aligned):
+            voice.check_end()
+        return space
     by_name = dict(zip(recipe.sources, sources, strict=True))
     lenders = [by_name[name] for name in stage.space.sources or recipe.sources]
     # two searches may have found the same merge, whose layers need lending once

@@ -16,6 +16,7 @@ from studio.merge.mergekit_config import mergekit_obstacle
 from studio.merge.space import Space
 from studio.models import bundled
 from studio.models.licences import licence_of_merge
+from studio.models.vocabulary import unaligned, vocabulary_of
 
 if TYPE_CHECKING:
     from studio.models import Model
@@ -70,6 +71,9 @@ def model_card(
         _table(["model", "role", "licence"], _model_rows(space)),
         f"**Licence of the merge.** {_plain(sentence)}",
     ]
+    vocabulary = vocabulary_of(space.models)
+    if vocabulary and (words := vocabulary.sentence()):
+        parts.append(f"**Vocabulary.** {_plain(words)}")
     if scores:
         rows = [
             [
@@ -104,6 +108,7 @@ def model_card(
 
 def real_models(models: "Sequence[Model]") -> "list[Model]":
     """The models of others that models are made of, each once."""
+    models = [unaligned(model) for model in models]
     real = [part for model in models for part in getattr(model, "models", [model])]
     return list({model.path.resolve(): model for model in real}.values())
 
@@ -134,7 +139,8 @@ def _model_rows(space: Space) -> list[list]:
     rows = []
     for model, role in roles:
         rows.append([model.name, role, model.licence or "not stated"])
-        for part in getattr(model, "models", []):  # what a merge among the sources is made of
+        # what a merge among the sources is made of
+        for part in getattr(unaligned(model), "models", []):
             rows.append([part.name, f"in {model.name}", part.licence or "not stated"])
     return rows
 

@@ -25,6 +25,7 @@ from studio.merge.parameter_space import ParameterSpace, exact
 from studio.models.licences import licence_of_merge
 from studio.models.model import Model
 from studio.models.precision import dtype_of
+from studio.models.vocabulary import unaligned
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedTokenizerBase
@@ -57,7 +58,7 @@ class Virtual(Model):
         self.config.architectures = [self.architecture]
         real = [
             model
-            for parent in parents
+            for parent in map(unaligned, parents)
             for model in (parent.models if isinstance(parent, Virtual) else [parent])
         ]
         self.models: list[Model] = list({m.path.resolve(): m for m in real}.values())

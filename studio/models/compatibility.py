@@ -1,7 +1,8 @@
 """Whether models can be merged with one another, and if not, the first reason in a sentence.
 
 It compares opened checkpoints: form, the settings that one configuration can hold only once, and
-vocabularies. It reads no weights and knows nothing about merge methods.
+vocabularies, unless they are to be aligned (`studio.models.vocabulary`). It reads no weights and
+knows nothing about merge methods.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,6 +11,7 @@ from itertools import zip_longest
 
 from studio.errors import StudioError
 from studio.models.model import Model
+from studio.models.vocabulary import SAME, token_tensors
 
 #: Settings that change what the weights compute, in words. The merged model has one value of each,
 #: so sources that were trained with different ones cannot be mixed.
@@ -36,11 +38,15 @@ SETTINGS = {
 }
 
 
-def check_compatible(base: Model | None, sources: Sequence[Model]) -> None:
+def check_compatible(base: Model | None, sources: Sequence[Model], vocabulary: str = SAME) -> None:
     """Check that all sources, and the base if there is one, can be merged with one another.
 
     Everything is compared with the base or, without one, with the first source. Dtypes may differ,
-    and so may tying: a merge of tied and untied models is untied.
+    and so may tying (a merge of tied and untied models is untied) and how many rows follow the
+    tokens of an embedding.
+
+    Args:
+        vocabulary: as in `studio.models.vocabulary.align`; only with "same" all need have one.
 
     Raises:
         StudioError: no sources, or the first difference found: architecture, number of layers,
@@ -55,12 +61,16 @@ def check_compatible(base: Model | None, sources: Sequence[Model]) -> None:
                 f"{first.name} and {other.name} cannot be merged: {difference}; pick models "
                 "fine-tuned from the same base."
             )
-    vocabulary = first.tokenizer().get_vocab()
+    if vocabulary != SAME or not others:
+        return
+    tokens = first.tokenizer().get_vocab()
     for other in others:
-        difference = _vocabulary_difference(vocabulary, other.tokenizer().get_vocab())
+        difference = _vocabulary_difference(tokens, other.tokenizer().get_vocab())
         if difference:
+            option = "base" if base is not None else "the name of a source"
             raise StudioError(
-                f"{first.name} and {other.name} have different vocabularies: {difference}; pick "
+                f"{first.name} and {other.name} have different vocabularies: {difference}; match "
+                f"their tokens with 'vocabulary: union' (or {option}) in the recipe, or pick "
                 "models that share one tokenizer."
             )
 
@@ -171,10 +181,12 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def _shapes(model: Model, names: Iterable[str]) -> Shapes:
-    shapes = {}
+    """Shapes by name; without the rows where a row is a token's, which `align` sees to."""
+    shapes, rowed = {}, token_tensors(model)
     for name in names:
         with suppress(KeyError):
-            shapes[name] = model.shape(name)
+            shape = model.shape(name)
+            shapes[name] = shape[1:] if name in rowed else shape
     return shapes
 
 
