@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from studio.errors import StudioError
-from studio.evolve.spaces import check, first_space, open_models, rebuild_space
+from studio.evolve.plan import Plan
+from studio.evolve.plan import plan as plan_recipe
+from studio.evolve.spaces import check, first_space, open_models, rebuild_space, unquantized
 from studio.merge.space import Space
 from studio.recipe import Recipe
 from studio.runs import Candidate, Evaluation, Progress, Run, Store
@@ -25,11 +27,12 @@ from studio.runs import progress as reading
 from studio.runs.lock import is_held
 from studio.runs.records import FINISHED, QUEUED, STOPPED, split_reference
 from studio.workspace import ASSETS, subfolder, workspace
+from studio.yaml_page import page_text, read_page
 
 __all__ = [
-    "card", "curve", "delete", "evaluate", "evolve", "export", "front", "merge", "models",
-    "open_store", "progress", "push", "report", "restart", "resume", "scores_of", "start", "stop",
-    "strip", "subject", "take_up",
+    "card", "curve", "delete", "evaluate", "evolve", "export", "front", "memory", "merge", "models",
+    "open_store", "plan", "progress", "push", "report", "restart", "resume", "scores_of", "start",
+    "stop", "strip", "subject", "take_up",
 ]  # fmt: skip
 
 SAMPLE_RUN = ASSETS / "sample-run.sqlite"
@@ -220,8 +223,8 @@ def report(run: str, store: Store | None = None) -> list[dict[str, Any]]:
     """Test scores of a run, with 95 % intervals; empty before the search has ended.
 
     Returns:
-        rows of model, role (base | source | evolved | random), task, score, low, high (0 to 1),
-        n (examples) and subject.
+        rows of model, role (base | source | evolved | exported | random), task, score, low,
+        high (0 to 1), n (examples) and subject.
     """
     store = store or Store()
     record = store.run(run)
@@ -284,6 +287,8 @@ def _label(subject: str, run: str, store: Store) -> tuple[str, str]:
     if kind == "model":
         base = Recipe.from_yaml(store.run(run).recipe).base
         return name, "base" if name == base else "source"
+    if kind == "export":
+        return f"evolved (#{name}), as exported", "exported"
     found = store.candidate(run, int(name)).stage
     stages = Recipe.from_yaml(store.run(run).recipe).stages()
     stage = next(stage for stage in stages if stage.name == found)
@@ -332,12 +337,13 @@ def evaluate(
         model: a source, or 'RUN:best' or 'RUN:12' for a candidate.
         examples: how many, from the beginning of the split; all when left out.
         batch_size: prompts decoded together; a candidate's recipe says it by default, else 128.
-        precision: "fp32" or "bf16"; by default what a candidate's recipe says, else "fp32", as
-            in a recipe that says nothing.
+        precision: "fp32", "bf16", "int8" or "nf4"; by default what a candidate's recipe says,
+            else "fp32", as in a recipe that says nothing.
     """
     from studio.evolve import evaluate as evaluation
-    from studio.models import Checkpoint
-    from studio.models.precision import default_device, dtype_of
+    from studio.models import open_source
+    from studio.models.packed_model import load_packed
+    from studio.models.precision import QUANTIZED, default_device, dtype_of
     from studio.tasks import load_task
 
     loaded = load_task(task, **(options or {}))
@@ -346,13 +352,17 @@ def evaluate(
     if found:
         record, candidate, space = found
         recipe = Recipe.from_yaml(record.recipe)
-        batch_size = batch_size or recipe.batch_size
-        live = space.live(precision or recipe.precision)
+        batch_size = batch_size or (128 if recipe.batch_size == "auto" else recipe.batch_size)
+        precision = precision or recipe.precision
+        live = space.live(precision, recipe.base_storage)
         live.apply(candidate.genome)
         speaker, tokenizer = live.model, live.tokenizer
     else:
-        checkpoint = Checkpoint.open(model)
-        speaker = checkpoint.load(dtype_of(precision or "fp32"), default_device())
+        checkpoint = open_source(model)
+        if precision in QUANTIZED:
+            speaker = load_packed(checkpoint, precision, default_device())
+        else:
+            speaker = checkpoint.load(dtype_of(precision or "fp32"), default_device())
         tokenizer = checkpoint.tokenizer()
     return evaluation.evaluate(
         speaker,
@@ -363,6 +373,44 @@ def evaluate(
         split=split,
         batch_size=batch_size or 128,
     )
+
+
+def plan(
+    recipe: Recipe | str | Path, memory: float | None = None, precision: str | None = None
+) -> Plan:
+    """What a recipe's searches take of a device's memory, and the batch that fits.
+
+    Args:
+        memory: bytes to fit into; what is free here when left out.
+        precision: another than the recipe's.
+
+    Raises:
+        StudioError: as `studio.evolve.plan.plan`, or a model cannot be opened.
+    """
+    recipe = _recipe(recipe)
+    try:
+        tasks = recipe.build_tasks()
+    except StudioError:  # data that is not here, a package that is not installed
+        tasks = None
+    models = open_models(recipe)
+    there = None if memory is None else int(memory)
+    return plan_recipe(recipe, models, tasks, there, precision=precision)
+
+
+def memory(recipe: Recipe | str | Path) -> list[dict[str, Any]]:
+    """The memory that a recipe takes here at each precision: rows ``{precision, bytes, batch}``.
+
+    ``bytes`` at the most, with the largest batch that fits the memory that is free (0: none does).
+    """
+    from studio.evolve.memory import available
+    from studio.models.precision import PRECISIONS
+
+    here = available()
+    plans = {precision: plan(recipe, here, precision) for precision in PRECISIONS}
+    return [
+        {"precision": precision, "bytes": planned.peak, "batch": planned.batch}
+        for precision, planned in plans.items()
+    ]
 
 
 def card(run: str, candidate: int | None = None, store: Store | None = None) -> str:
@@ -400,7 +448,7 @@ def export(
         hub.check(push)
     store = store or Store()
     record, chosen, space = _rebuilt(run, candidate, store)
-    precision = Recipe.from_yaml(record.recipe).precision
+    precision = unquantized(Recipe.from_yaml(record.recipe), space.sources)
     merged = space.checkpoint(chosen.genome, precision, f"{record.id}:{chosen.id}")
     folder = write(
         merged,
@@ -473,6 +521,7 @@ def merge(
     """Merge a recipe's sources without a search, and write the result as :func:`export` does.
 
     Args:
+        recipe: or the file of a mergekit configuration, which is merged as it says.
         weights: source → weight, the same for all layers; the search's start, 0.5, when left out.
         density: of every source, for methods that have one.
         t: of slerp: 0 is the first source, 1 the second.
@@ -481,6 +530,17 @@ def merge(
     from studio.merge.card import model_card
     from studio.merge.export import export as write
 
+    if isinstance(recipe, str | Path):
+        where = f"The recipe {recipe}"
+        text = page_text(Path(recipe), where)
+        document = read_page(text, where)
+        if isinstance(document, dict) and "merge_method" in document:
+            if weights or density is not None or t is not None:
+                raise StudioError(
+                    f"{recipe} is a mergekit configuration, which says all weights itself; leave "
+                    "weight, density and t out."
+                )
+            return _merge_configuration(Path(recipe), text, Path(out), on_bytes)
     recipe = _recipe(recipe)
     if recipe.stages()[0].space.type != "parameter":
         raise StudioError(
@@ -505,8 +565,26 @@ def merge(
     title = recipe.name
     text = recipe.to_yaml()
     card = model_card(title=title, recipe=text, space=space, genome=genome)
-    merged = space.checkpoint(genome, recipe.precision, title)
+    merged = space.checkpoint(genome, unquantized(recipe, space.sources), title)
     return write(merged, Path(out), card=card, recipe_yaml=text, on_bytes=on_bytes)
+
+
+def _merge_configuration(path: Path, text: str, out: Path, on_bytes: OnBytes | None) -> Path:
+    """Merge as a mergekit configuration says."""
+    from studio.evolve.spaces import open_model
+    from studio.merge.card import fixed_card
+    from studio.merge.export import export as write
+    from studio.merge.fixed import FixedMerge
+    from studio.merge.mergekit_import import Configuration
+
+    def open(name: str):
+        # mergekit names the base of an adapter first, the Studio the adapter
+        base, plus, adapter = name.partition("+")
+        return open_model(f"{adapter}+{base}" if plus else name)
+
+    configuration = Configuration.from_yaml(text, f"The mergekit configuration {path}")
+    merged = FixedMerge(configuration, open, path.stem)
+    return write(merged, out, card=fixed_card(path.stem, merged), on_bytes=on_bytes)
 
 
 def exports() -> Path:

@@ -150,10 +150,10 @@ def _load_source(name: str) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]"
     # Imported here and below: torch comes along, and a page must open before torch is there.
     import torch
 
-    from studio.models import Checkpoint
+    from studio.models import open_source
     from studio.models.precision import default_device
 
-    source, device = Checkpoint.open(name), default_device()
+    source, device = open_source(name), default_device()
     # A CPU computes in float32 anyway, slower from bf16; runs score their sources so by default.
     dtype = torch.float32 if device.type == "cpu" else source.dtype
     _POOL.make_room(source.parameters * dtype.itemsize)
@@ -166,10 +166,10 @@ def _load_candidate(
     from studio.evolve.spaces import rebuild_space
     from studio.recipe import Recipe
 
-    precision = Recipe.from_yaml(run.recipe, f"The recipe of run {run.id}").precision
+    recipe = Recipe.from_yaml(run.recipe, f"The recipe of run {run.id}")
     space = rebuild_space(store, run.id, candidate.stage)
-    _POOL.make_room(space.memory(precision))
-    live = space.live(precision)
+    _POOL.make_room(space.memory(recipe.precision, recipe.base_storage))
+    live = space.live(recipe.precision, recipe.base_storage)
     live.apply(candidate.genome)
     # Only the model stays: task vectors, or layers that are not on the path, go with `live`.
     return live.model, live.tokenizer

@@ -195,8 +195,9 @@ class Recipe(_Section):
     search: Search = Search()
     budget: Budget = Budget()
     report: list[Objective] = []
-    precision: Literal["fp32", "bf16"] = "fp32"
-    batch_size: int = Field(default=128, ge=1, le=4096)
+    precision: Literal["fp32", "bf16", "int8", "nf4"] = "fp32"
+    base_storage: Literal["packed", "int8", "bf16", "paged"] = "packed"
+    batch_size: int | Literal["auto"] = Field(default=128)
     seed: int = Field(default=0, ge=0, le=2**32 - 1)
 
     @model_validator(mode="after")
@@ -240,6 +241,7 @@ class Recipe(_Section):
                     "list it there too"
                 )
         self._check_search(len(tasks), len(properties))
+        self._check_memory(mixing.type == "parameter")
         return self
 
     def _check_vocabulary(self, mixes: bool) -> None:
@@ -254,6 +256,19 @@ class Recipe(_Section):
                 f"vocabulary: {_short(self.vocabulary)} is not among the recipe's sources; write "
                 "one of them, or 'same', 'base' or 'union'"
             )
+
+    def _check_memory(self, mixes: bool) -> None:
+        if self.batch_size != "auto" and not 1 <= self.batch_size <= 4096:
+            raise ValueError("batch_size: it must be from 1 to 4096, or 'auto'")
+        if self.base_storage == "packed":
+            return
+        if self.precision not in ("int8", "nf4"):
+            raise ValueError(
+                f"base_storage: in {self.precision} the base is held as everything else; leave it "
+                "out, or use precision int8 or nf4"
+            )
+        if not mixes:
+            raise ValueError("base_storage: a path has no base; leave it out")
 
     def _check_search(self, tasks: int, properties: int) -> None:
         search, several = self.search, tasks + properties > 1
@@ -336,6 +351,11 @@ class Recipe(_Section):
         except UnicodeDecodeError as error:
             raise StudioError(f"The recipe {path} is not UTF-8 text; save it as UTF-8.") from error
         return cls.from_yaml(text, f"The recipe {path}")
+
+    @property
+    def quantized(self) -> bool:
+        """Whether candidates are measured in another form than they are exported in."""
+        return self.precision in ("int8", "nf4")
 
     def objective_names(self) -> list[str]:
         """What each objective's scores are recorded under: its task's or property's name."""

@@ -33,6 +33,8 @@ from studio.runs.records import FAILED, FINISHED, RUNNING, STOPPED, Candidate, E
 from studio.runs.store import Store, Told
 
 if TYPE_CHECKING:
+    import torch
+
     from studio.tasks.base import Example, Task
 
 
@@ -122,8 +124,7 @@ class _Loop:
         # A report that cannot be made should fail now, not after the search.
         self.test = {task.name: task.examples("test") for task in self.tasks}
         self._note_inputs()
-        halvings = sum(event.kind == "halving" for event in store.events(run))
-        self.batch_size = max(1, self.recipe.batch_size >> halvings)
+        self.batch_size = self._batch_size()
         self._live: Live | None = None
         self._ending: dict[str, bool] = {}  # see `_ends`
         self._looked = 0.0
@@ -138,6 +139,24 @@ class _Loop:
         if not inputs.recorded(self.store, self.run_id):
             payload = {"fingerprints": now, "answers": self._answers()}
             self.store.append(self.run_id, "inputs", payload)
+
+    def _batch_size(self) -> int:
+        """The recipe's, or what a plan found when the run began; halved as often as recorded."""
+        size = self.recipe.batch_size
+        events = self.store.events(self.run_id)
+        if size == "auto":
+            planned = [e.payload["batch_size"] for e in events if e.kind == "batch"]
+            size = planned[0] if planned else self._plan()
+        halvings = sum(event.kind == "halving" for event in events)
+        return max(1, size >> halvings)
+
+    def _plan(self) -> int:
+        """The batch that fits the memory that is free now; recorded, it is the run's for good."""
+        from studio.evolve.plan import plan
+
+        size = plan(self.recipe, self.models, self.tasks).batch
+        self.store.append(self.run_id, "batch", {"batch_size": size})
+        return size
 
     def _answers(self) -> int:
         """How many answers the whole run takes: sources, searches, finalists and report.
@@ -384,6 +403,33 @@ class _Loop:
                         self.store, self.run_id, self.recipe, self.models, stage.name
                     )
                     self._reported(candidate, space, task, "test", self.test[task.name])
+            if self.recipe.quantized and not stage.baseline:
+                self._report_export(stage)
+
+    def _report_export(self, stage: Stage) -> None:
+        """Score what the stage's winner is exported as: unquantized, and so another model."""
+        number = self._results(stage)[0]
+        missing = [
+            task
+            for task in self.tasks
+            if not self.store.evaluation(self.run_id, f"export:{number}", task.name, "test")
+        ]
+        if not missing:
+            return
+        from studio.models.precision import default_device
+
+        self._release()
+        self._check_stop()
+        space = spaces.recorded_space(self.store, self.run_id, self.recipe, self.models, stage.name)
+        genome = self.store.candidate(self.run_id, number).genome
+        precision = spaces.unquantized(self.recipe, space.sources)
+        exported = space.checkpoint(genome, precision, f"{self.run_id}:{number}")
+        model = exported.load(self._plain_dtype(), default_device())
+        tokenizer = exported.tokenizer()
+        for task in missing:
+            examples = self.test[task.name]
+            subject = f"export:{number}"
+            self._record(self._evaluate(model, tokenizer, subject, task, "test", examples))
 
     def _results(self, stage: Stage) -> list[int]:
         """The numbers of a stage's winner and, of several objectives, of its front."""
@@ -422,7 +468,7 @@ class _Loop:
         self._check_stop()
         if self._live is None or self._live.space is not space:
             self._release()
-            self._live = space.live(self.recipe.precision)
+            self._live = space.live(self.recipe.precision, self.recipe.base_storage)
         start = time.perf_counter()
         self._live.apply(genome)
         applied = time.perf_counter() - start
@@ -432,8 +478,8 @@ class _Loop:
         return replace(evaluation, seconds=evaluation.seconds + applied)
 
     def _score_models(self, task: "Task", split: str, examples: list["Example"]) -> None:
-        """Score base and sources as they are, one at a time in memory."""
-        from studio.models.precision import default_device, dtype_of
+        """Score base and sources as they are, unquantized, one at a time in memory."""
+        from studio.models.precision import default_device
 
         for checkpoint in self.models:
             subject = f"model:{checkpoint.name}"
@@ -441,10 +487,17 @@ class _Loop:
                 continue
             self._check_stop()
             self._release()
-            model = checkpoint.load(dtype_of(self.recipe.precision), default_device())
+            model = checkpoint.load(self._plain_dtype(), default_device())
             tokenizer = checkpoint.tokenizer()
             self._record(self._evaluate(model, tokenizer, subject, task, split, examples))
             del model
+
+    def _plain_dtype(self) -> "torch.dtype":
+        """What sources and exports are scored in."""
+        from studio.models.precision import dtype_of
+
+        sources = self.models[1:] if self.recipe.base else self.models
+        return dtype_of(spaces.unquantized(self.recipe, sources))
 
     def _evaluate(self, model, tokenizer, subject, task, split, examples) -> Evaluation:
         return evaluate(
@@ -457,7 +510,7 @@ class _Loop:
             batch_size=self.batch_size,
             on_halving=self._halved,
             on_token=self._glance,
-            must_end=subject.startswith("candidate:") and self._ends(task),
+            must_end=not subject.startswith("model:") and self._ends(task),
         )
 
     def _ends(self, task: "Task") -> bool:

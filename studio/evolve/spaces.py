@@ -26,11 +26,11 @@ def open_model(name: str, store: Store | None = None) -> "Model":
     Raises:
         StudioError: there is none of that name, or it cannot be used.
     """
-    from studio.models import Checkpoint
+    from studio.models import open_source
 
     reference = split_reference(name)
     if reference is None:
-        return Checkpoint.open(name)
+        return open_source(name)
     store = store or Store()
     run = store.run(reference[0]).id
     return rebuild(store, run, store.pick(run, reference[1]), name)
@@ -99,7 +99,20 @@ def check(recipe: Recipe, models: "Sequence[Model]") -> None:
         space = build_space(recipe, stage, models, winners)
         # any merge will do, they all have one form; but no two may be the same model
         genome = np.random.default_rng(number).uniform(space.lower, space.upper)
-        winners[stage.name] = space.checkpoint(genome, recipe.precision, stage.name)
+        precision = unquantized(recipe, space.sources)
+        winners[stage.name] = space.checkpoint(genome, precision, stage.name)
+
+
+def unquantized(recipe: Recipe, sources: "Sequence[Model]") -> str:
+    """The precision in which candidates are exported, and passed on to a next stage.
+
+    That of the recipe; of a quantized one, "fp32" where a source is stored so, else "bf16".
+    """
+    import torch
+
+    if not recipe.quantized:
+        return recipe.precision
+    return "fp32" if any(s.dtype in (torch.float32, torch.float64) for s in sources) else "bf16"
 
 
 def winner_name(candidate: Candidate) -> str:
@@ -117,7 +130,7 @@ def recorded_space(
         candidate = store.best(run, earlier)
         space = recorded_space(store, run, recipe, models, earlier)
         winners[earlier] = space.checkpoint(
-            candidate.genome, recipe.precision, winner_name(candidate)
+            candidate.genome, unquantized(recipe, space.sources), winner_name(candidate)
         )
     return build_space(recipe, stage, models, winners)
 
@@ -137,6 +150,7 @@ def rebuild_space(store: Store, run: str, stage: str) -> Space:
 
 def rebuild(store: Store, run: str, candidate: Candidate, name: str) -> "Virtual":
     """A recorded candidate as a checkpoint; raises as `rebuild_space`."""
-    precision = Recipe.from_yaml(store.run(run).recipe).precision
+    recipe = Recipe.from_yaml(store.run(run).recipe)
     space = rebuild_space(store, run, candidate.stage)
+    precision = unquantized(recipe, space.sources)
     return space.checkpoint(candidate.genome, precision, name)

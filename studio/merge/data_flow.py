@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from studio.errors import StudioError
+from studio.merge.parameter_space import layer_of
 from studio.merge.space import checked
 
 if TYPE_CHECKING:
@@ -303,16 +304,34 @@ class DataFlowSpace:
 
     # ── what a genome becomes ────────────────────────────────────────────────────────────────────
 
-    def live(self, precision: str, device: "torch.device | str | None" = None) -> "PathModel":
-        """A resident model that takes on one path after another."""
+    def live(
+        self, precision: str, base: str = "packed", device: "torch.device | str | None" = None
+    ) -> "PathModel":
+        """A resident model that takes on one path after another; a path has no base."""
         from studio.merge.path import PathModel
 
         return PathModel(self, precision=precision, device=device)
 
-    def memory(self, precision: str) -> int:
-        """Bytes that `live` takes: the sources and no more."""
-        entry = 4 if precision == "fp32" else 2
-        return entry * sum(source.parameters for source in self.sources)
+    def memory(
+        self, precision: str, base: str = "packed", device: "torch.device | str | None" = None
+    ) -> int:
+        """Bytes of the device's memory that `live` takes: the main model and the others' layers."""
+        from studio.models.packed_model import compute_dtype, is_packed, packed_bits
+        from studio.models.precision import QUANTIZED, default_device, dtype_of
+
+        packed = precision in QUANTIZED
+        dtype = compute_dtype(device or default_device()) if packed else dtype_of(precision)
+        bits = 0
+        for source in self.sources:
+            for name in source.names():
+                shape = source.shape(name)
+                if source is not self.main and layer_of(name) is None:
+                    continue
+                each = 8 * dtype.itemsize
+                if packed and is_packed(name, shape):
+                    each = packed_bits(shape, precision)
+                bits += int(np.prod(shape)) * each
+        return int(bits / 8)
 
     def checkpoint(self, genome: np.ndarray, precision: str, name: str) -> "PathCheckpoint":
         """The ordinary checkpoint that a genome stands for."""

@@ -18,7 +18,7 @@ from studio.merge import masks
 from studio.merge.methods import Method, cosine_of
 from studio.merge.parameter_space import ParameterSpace, Setting
 from studio.models.model import Model, Reader
-from studio.models.packed import Packed
+from studio.models.packed import SMALLEST_PACKED, Packed
 
 #: Entries merged at a time on one CPU thread: the temporaries stay in its cache.
 CPU_CHUNK = 1 << 15
@@ -28,8 +28,6 @@ LARGE = 1 << 22
 GPU_CHUNK = 1 << 22
 #: Entries read from a file at a time.
 STREAM_CHUNK = 1 << 20
-#: Smaller tensors are not packed: norms and biases, which weigh nothing and matter much.
-SMALLEST_PACKED = 1 << 12
 
 
 class Vector(Protocol):

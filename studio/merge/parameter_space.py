@@ -310,11 +310,13 @@ class ParameterSpace:
             name: setting for part, setting in self.part_settings(genome) for name in part.tensors
         }
 
-    def live(self, precision: str, device: "torch.device | str | None" = None) -> "LiveModel":
+    def live(
+        self, precision: str, base: str = "packed", device: "torch.device | str | None" = None
+    ) -> "LiveModel":
         """A resident model that takes on one merge after another."""
         from studio.merge.live import LiveModel
 
-        return LiveModel(self, precision=precision, device=device)
+        return LiveModel(self, precision=precision, base=base, device=device)
 
     def without(self, genome: np.ndarray, source: str) -> np.ndarray:
         """The genome with all weights of a source at 0; raises as `check`."""
@@ -334,10 +336,34 @@ class ParameterSpace:
         parameters = sum(math.prod(shape) for shape in self.tensors.values())
         return {"length": float(self.template.layers), "parameters": float(parameters)}
 
-    def memory(self, precision: str) -> int:
-        """Bytes that `live` takes: model and base, and per source a task vector and 4 for masks."""
-        entry = 4 if precision == "fp32" else 2
-        return (2 * entry + len(self.sources) * (entry + 4)) * self.template.parameters
+    def memory(
+        self, precision: str, base: str = "packed", device: "torch.device | str | None" = None
+    ) -> int:
+        """Bytes of the device's memory that `live` takes, without what a merge needs in passing.
+
+        Model and base; per source a task vector and, unless it is packed, 4 bytes for masks.
+        """
+        from studio.models.precision import QUANTIZED, default_device, dtype_of
+
+        count = len(self.sources)
+        if precision not in QUANTIZED:
+            entry = dtype_of(precision).itemsize
+            vectors = count * (entry + (4 if self.method.masks else 0))
+            parameters = sum(map(math.prod, self.tensors.values()))
+            return (entry * (2 if self.base else 1) + vectors) * parameters
+        from studio.models.packed_model import base_bits, compute_dtype, is_packed, packed_bits
+
+        vectors = count if self.base else count - 1  # the first source is what others differ from
+        plain = compute_dtype(device or default_device()).itemsize
+        bits = 0
+        for name, shape in self.tensors.items():
+            each = vectors * packed_bits(shape, precision)
+            if is_packed(name, shape):
+                each += base_bits(base, precision) + packed_bits(shape, precision)
+            else:
+                each += 8 * plain
+            bits += math.prod(shape) * each
+        return int(bits / 8)
 
     def table(self, genome: np.ndarray) -> list[dict]:
         """Rows ``{group, filter, source, weight, density, t}`` for heat maps and cards.

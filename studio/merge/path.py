@@ -18,7 +18,9 @@ from studio.merge.data_flow import POST_NORMS, WRITERS, DataFlowSpace, Step, lay
 from studio.merge.mergekit_config import mergekit_path_yaml
 from studio.merge.parameter_space import layer_of
 from studio.merge.virtual import Virtual
-from studio.models.precision import default_device, dtype_of
+from studio.models.model import Model
+from studio.models.packed_model import load_packed
+from studio.models.precision import QUANTIZED, default_device, dtype_of
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -43,7 +45,7 @@ class PathModel:
 
     Args:
         space: what a genome means.
-        precision: "fp32" or "bf16", of all layers.
+        precision: "fp32" or "bf16", of all layers; or "int8" or "nf4", of the layers' matrices.
         device: default CUDA, then Apple GPU, then CPU.
 
     Attributes:
@@ -62,19 +64,23 @@ class PathModel:
         precision: str = "fp32",
         device: torch.device | str | None = None,
     ):
-        dtype = dtype_of(precision)
         self.space = space
         self.precision = precision
         self.device = torch.device(device) if device else default_device()
         self.genome: np.ndarray | None = None
         main = space.main
-        self.model: PreTrainedModel = main.load(dtype, self.device)
+        self.model: PreTrainedModel = self._load(main)
         self.tokenizer: PreTrainedTokenizerBase = main.tokenizer()
         self.model.generation_config = main.generation_config()
         self._layers: list[nn.ModuleList] = [self.model.model.layers]
         for source in space.sources[1:]:
             # its embedding, norm and head go at once: only layers are lent
-            self._layers.append(source.load(dtype, self.device).model.layers)
+            self._layers.append(self._load(source).model.layers)
+
+    def _load(self, source: Model) -> "PreTrainedModel":
+        if self.precision in QUANTIZED:
+            return load_packed(source, self.precision, self.device)
+        return source.load(dtype_of(self.precision), self.device)
 
     def apply(self, genome: np.ndarray) -> None:
         """Lay the path of ``genome`` (float64 ``[d]``).

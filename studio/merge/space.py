@@ -68,12 +68,22 @@ class Space(Protocol):
         """The largest value that each of the `properties` can take."""
         ...
 
-    def memory(self, precision: str) -> int:
-        """Bytes that `live` takes."""
+    def memory(
+        self, precision: str, base: str = "packed", device: "torch.device | str | None" = None
+    ) -> int:
+        """Bytes of the device's memory that `live` takes."""
         ...
 
-    def live(self, precision: str, device: "torch.device | str | None" = None) -> Live:
-        """A resident model; raises StudioError where it does not fit the memory."""
+    def live(
+        self, precision: str, base: str = "packed", device: "torch.device | str | None" = None
+    ) -> Live:
+        """A resident model; raises StudioError where it does not fit the memory.
+
+        Args:
+            precision: of `studio.models.precision.PRECISIONS`.
+            base: how a quantized model holds the base, where it has one (see `LiveModel`).
+            device: default CUDA, then Apple GPU, then CPU.
+        """
         ...
 
     def checkpoint(self, genome: np.ndarray, precision: str, name: str) -> "Virtual":

@@ -23,6 +23,8 @@ from studio.errors import StudioError
 BLOCK = 64
 #: Bits a number takes, its share of the block's float32 scale included.
 BITS = {"int8": 8 + 32 / BLOCK, "nf4": 4 + 32 / BLOCK}
+#: Smaller tensors are not packed: norms and biases, which weigh nothing and matter much.
+SMALLEST_PACKED = 1 << 12
 #: Bytes of packed data per block.
 _BYTES = {"int8": BLOCK, "nf4": BLOCK // 2}
 

@@ -4,6 +4,7 @@ Knows which layers are packed and how they compute; refuses to know what is merg
 norms, biases and the output head stay plain: they are few, and rounding them costs most.
 """
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
@@ -13,7 +14,7 @@ from torch.nn import functional
 
 from studio.errors import StudioError
 from studio.models.model import Model
-from studio.models.packed import Packed
+from studio.models.packed import BITS, SMALLEST_PACKED, Packed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -81,6 +82,21 @@ class PackedLinear(nn.Module):
                 outputs = outputs * self.factor
             outputs = outputs + self.delta.linear(inputs)
         return outputs if self.bias is None else outputs + self.bias
+
+
+def is_packed(name: str, shape: tuple[int, ...]) -> bool:
+    """Whether a tensor is the matrix of a layer that `linear_layers` finds."""
+    return ".layers." in name and len(shape) == 2
+
+
+def packed_bits(shape: tuple[int, ...], kind: str) -> float:
+    """Bits an entry of a difference between models takes (see `studio.merge.ingredients`)."""
+    return BITS[kind] if math.prod(shape) >= SMALLEST_PACKED else 32.0
+
+
+def base_bits(form: str, kind: str) -> float:
+    """Bits of the device's memory that an entry of the base takes, in a form of `LiveModel`."""
+    return {"packed": BITS[kind], "int8": BITS["int8"], "bf16": 16.0, "paged": 0.0}[form]
 
 
 def compute_dtype(device: torch.device | str) -> torch.dtype:

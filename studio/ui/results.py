@@ -164,7 +164,7 @@ def _rows(run: str, task: str) -> tuple[str, list[dict[str, Any]]]:
 
     The base stands first, what evolved last, as in the paper's figure; of a front, the winner.
     """
-    order = {"base": 0, "source": 1, "random": 2, "stage": 3, "evolved": 4}
+    order = {"base": 0, "source": 1, "random": 2, "stage": 3, "exported": 4, "evolved": 5}
     best = _best(run)
     for split in ("test", "dev"):
         rows = api.strip(run, task, split, store())

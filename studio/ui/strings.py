@@ -195,6 +195,7 @@ TABLE: dict[str, tuple[str, str, str]] = {
     "role_source": ("source", "元モデル", "来源"),
     "role_evolved": ("evolved merge", "進化したマージ", "进化的合并"),
     "role_stage": ("winner of the first search", "最初の探索の勝者", "首轮搜索优胜"),
+    "role_exported": ("as exported", "書き出した形", "导出后"),
     "role_random": ("random search", "ランダム探索", "随机搜索"),
     "strip": ("Question by question", "問題ごと", "逐题对比"),
     "strip_note": (

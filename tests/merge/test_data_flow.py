@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import re
 import shutil
 
@@ -319,9 +320,11 @@ def test_the_worst_is_reached_by_the_longest_path(models, max_length):
     assert space.worst() == space.properties(np.ones(len(space.names)))
 
 
-def test_memory_is_that_of_the_sources(models):
+def test_memory_is_that_of_the_main_model_and_of_the_layers_that_others_lend(models):
     space = DataFlowSpace(models(3, 2), repeats=3)
-    parameters = sum(source.parameters for source in space.sources)
+    main, *others = space.sources
+    lent = [math.prod(m.shape(name)) for m in others for name in m.names() if ".layers." in name]
+    parameters = main.parameters + sum(lent)
     assert space.memory("fp32") == 4 * parameters and space.memory("bf16") == 2 * parameters
     assert DataFlowSpace(models(3, 2), repeats=1).memory("fp32") == space.memory("fp32")
 
