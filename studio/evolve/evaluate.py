@@ -5,14 +5,16 @@ judged (the task does) and what the score is for (the loop does).
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
 
 from studio.errors import StudioError
-from studio.evolve.generate import BrokenModel, Response, chat_prompt, generate
+from studio.evolve.generate import BrokenModel, chat_prompt, generate
 from studio.runs.records import Evaluation, Outcome
+from studio.tasks.base import LiveTask, Measurement, Score
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -35,7 +37,7 @@ def prompts_for(
 def evaluate(
     model: "PreTrainedModel",
     tokenizer: "PreTrainedTokenizerBase",
-    task: "Task",
+    task: "Task | LiveTask",
     examples: Sequence["Example"],
     *,
     subject: str,
@@ -54,27 +56,25 @@ def evaluate(
         subject: whom the evaluation is recorded for, such as 'candidate:12'.
         split: the label it is recorded under.
         on_halving: told every new batch size.
-        on_token: called before every step of decoding; what it raises ends the evaluation.
-        must_end: whether a model that ends not a single answer is broken, and scores zero.
+        on_token: called before every forward pass; what it raises ends the evaluation.
+        must_end: whether a model that ends not a single answer is broken, and scores zero; a live
+            task decides itself what ends an answer.
 
     Raises:
         StudioError: not even one example fits the memory.
     """
     start = time.perf_counter()
-    prompts = prompts_for(tokenizer, task, examples)
+    live = isinstance(task, LiveTask)
     broken = ""
     while True:
         try:
-            responses = generate(
-                model,
-                tokenizer,
-                prompts,
-                max_new_tokens=task.max_new_tokens,
-                batch_size=batch_size,
-                on_token=on_token,
+            measured = (_measured if live else _answered)(
+                model, tokenizer, task, examples, batch_size, on_token
             )
         except BrokenModel as error:
-            broken, responses = str(error), [Response("", 0)] * len(prompts)
+            broken = str(error)
+            silent = (Score(0.0, {}) if live else task.score(e, "") for e in examples)
+            measured = [Measurement("", score) for score in silent]
         except (MemoryError, RuntimeError) as error:
             if not _out_of_memory(error):
                 raise
@@ -89,14 +89,13 @@ def evaluate(
             on_halving(batch_size)
             continue
         break
-    if must_end and not broken and all(r.tokens >= task.max_new_tokens for r in responses):
-        broken = f"not one answer ended within {task.max_new_tokens} tokens"
-    outcomes = []
-    for example, response in zip(examples, responses, strict=True):
-        score = task.score(example, response.text)
-        outcomes.append(
-            Outcome(example.id, score.value, response.text, score.details, response.tokens)
-        )
+    if must_end and not live and not broken:
+        if all(m.tokens >= task.max_new_tokens for m in measured):
+            broken = f"not one answer ended within {task.max_new_tokens} tokens"
+    outcomes = [
+        Outcome(example.id, m.score.value, m.response, m.score.details, m.tokens)
+        for example, m in zip(examples, measured, strict=True)
+    ]
     return Evaluation(
         subject=subject,
         task=task.name,
@@ -107,6 +106,50 @@ def evaluate(
         broken=broken,
         outcomes=tuple(outcomes),
     )
+
+
+def _answered(model, tokenizer, task, examples, batch_size, on_token) -> list[Measurement]:
+    """What the model answers to a task's prompts, and what the task makes of it."""
+    responses = generate(
+        model,
+        tokenizer,
+        prompts_for(tokenizer, task, examples),
+        max_new_tokens=task.max_new_tokens,
+        batch_size=batch_size,
+        on_token=on_token,
+    )
+    return [
+        Measurement(response.text, task.score(example, response.text), response.tokens)
+        for example, response in zip(examples, responses, strict=True)
+    ]
+
+
+def _measured(model, tokenizer, task, examples, batch_size, on_token) -> list[Measurement]:
+    """What a live task measures, watched at every forward pass."""
+    with _watched(model, on_token):
+        return task.measure(model, tokenizer, list(examples), batch_size)
+
+
+@contextmanager
+def _watched(model: "PreTrainedModel", on_token: Callable[[], None]) -> Iterator[None]:
+    """Within: ``on_token`` before every forward pass, and BrokenModel where logits are not finite.
+
+    So whoever runs the model can be stopped, and need not know what a broken one is.
+    """
+
+    def before(*_) -> None:
+        on_token()
+
+    def after(_module, _arguments, output) -> None:
+        if not output.logits[:, -1].amax(-1).isfinite().all():
+            raise BrokenModel("the model's logits are not finite")
+
+    hooks = (model.register_forward_pre_hook(before), model.register_forward_hook(after))
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _out_of_memory(error: Exception) -> bool:

@@ -9,9 +9,12 @@ from importlib import import_module
 from typing import Any
 
 from studio.errors import StudioError
-from studio.tasks.base import Example, Score, Task
+from studio.tasks.base import Example, LiveTask, Measurement, Score, Task
 
-__all__ = ["TASKS", "Example", "Score", "Task", "load_task", "objective_names", "task_names"]
+__all__ = [
+    "TASKS", "Example", "LiveTask", "Measurement", "Score", "Task", "load_task", "objective_names",
+    "task_names",
+]  # fmt: skip
 
 #: name → "module:Class"; the class's keyword arguments are the task's options.
 TASKS: dict[str, str] = {
@@ -19,9 +22,12 @@ TASKS: dict[str, str] = {
     "emath": "studio.tasks.word_problems:EMath",
     "mgsm": "studio.tasks.mgsm:MGSM",
     "csv": "studio.tasks.csv:CSV",
+    "lm_eval": "studio.tasks.lm_eval:LMEval",
 }
 #: Benchmarks without a dev split: a report may have them, a search may not.
 REPORT_ONLY = {"mgsm"}
+#: Tasks that are nothing without options no form has a field for: a recipe's YAML names them.
+YAML_ONLY = {"lm_eval"}
 
 
 def task_names() -> list[str]:
@@ -30,11 +36,11 @@ def task_names() -> list[str]:
 
 
 def objective_names() -> list[str]:
-    """The tasks that a search can be for, in the same order: those with a dev split."""
-    return [name for name in TASKS if name not in REPORT_ONLY]
+    """The tasks that a form can offer a search, in the same order: those with a dev split."""
+    return [name for name in TASKS if name not in REPORT_ONLY | YAML_ONLY]
 
 
-def load_task(name: str, **options: Any) -> Task:
+def load_task(name: str, /, **options: Any) -> Task | LiveTask:
     """The task called ``name``, ready to give examples and score responses.
 
     >>> task = load_task("jmath")

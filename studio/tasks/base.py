@@ -1,14 +1,18 @@
 """What a task is: examples, a prompt for each, and a score for one response at a time.
 
 Knows nothing about models, tokenizers or generation. The evaluator, in turn, knows tasks only
-through this protocol.
+through this protocol, and through a second one for benchmarks that no response answers: which of
+several endings a model finds likeliest, say. Those are lent the model itself.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from studio.errors import StudioError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,50 @@ class Task(Protocol):
 
     def score(self, example: Example, response: str) -> Score:
         """The score of one response, on its own."""
+        ...
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one example came to: the response that was scored, its score, and its length.
+
+    ``tokens`` is 0 where nothing was generated.
+    """
+
+    response: str
+    score: Score
+    tokens: int = 0
+
+
+@runtime_checkable
+class LiveTask(Protocol):
+    """A benchmark that measures a model itself, where responses alone cannot be scored.
+
+    It asks and scores; the evaluator does the rest as for any task: what is recorded, smaller
+    batches when memory runs out, models that are broken, stopping between two forward passes.
+    ``max_new_tokens`` is 0, for the evaluator generates nothing.
+    """
+
+    name: str
+    metric: str
+    max_new_tokens: int
+
+    def examples(self, split: str) -> list[Example]:
+        """As of :class:`Task`."""
+        ...
+
+    def measure(
+        self,
+        model: "PreTrainedModel",
+        tokenizer: "PreTrainedTokenizerBase",
+        examples: list[Example],
+        batch_size: int,
+    ) -> list[Measurement]:
+        """One measurement per example, in their order; the model is lent, and left as it was.
+
+        Raises:
+            StudioError: the model cannot be measured so.
+        """
         ...
 
 
