@@ -577,13 +577,13 @@ def _merge_configuration(path: Path, text: str, out: Path, on_bytes: OnBytes | N
     from studio.merge.fixed import FixedMerge
     from studio.merge.mergekit_import import Configuration
 
-    def open(name: str):
+    def by_name(name: str):
         # mergekit names the base of an adapter first, the Studio the adapter
         base, plus, adapter = name.partition("+")
-        return open_model(f"{adapter}+{base}" if plus else name)
+        return open_model(f"{adapter}+{base}" if plus and not Path(name).exists() else name)
 
     configuration = Configuration.from_yaml(text, f"The mergekit configuration {path}")
-    merged = FixedMerge(configuration, open, path.stem)
+    merged = FixedMerge(configuration, by_name, path.stem)
     return write(merged, out, card=fixed_card(path.stem, merged), on_bytes=on_bytes)
 
 

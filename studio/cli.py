@@ -236,7 +236,9 @@ def evaluate(
 
 @app.command()
 def merge(
-    recipe: Annotated[Path, typer.Argument(help="A recipe; its search is not run.")],
+    recipe: Annotated[
+        Path, typer.Argument(help="A recipe, whose search is not run, or a mergekit YAML.")
+    ],
     out_folder: Out,
     weight: Annotated[
         list[str] | None, typer.Option(help="source=weight; 0.5 for sources not named.")
@@ -245,7 +247,8 @@ def merge(
     t: Annotated[float | None, typer.Option(help="Of slerp, from 0 to 1.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Merge a recipe's sources once, the same everywhere, without searching."""
+    """Merge once, without searching: as a mergekit YAML says, or a recipe's sources the same
+    everywhere."""
     from studio import api
 
     weights = {}

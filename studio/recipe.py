@@ -22,15 +22,12 @@ from pydantic import (
 )
 
 from studio.errors import StudioError
+from studio.yaml_page import page_text, read_page
 
 if TYPE_CHECKING:
     from studio.tasks.base import Task
 
 MethodName = Literal["linear", "task_arithmetic", "ties", "dare_linear", "dare_ties", "slerp"]
-#: A recipe is a page, not a data file: larger input is a mistake (or an attack).
-MAX_BYTES = 256 * 1024
-#: YAML aliases can make a page mean gigabytes ("billion laughs"): this many values are refused.
-MAX_VALUES = 10_000
 
 
 class _Section(BaseModel):
@@ -298,23 +295,7 @@ class Recipe(_Section):
         Raises:
             StudioError: not YAML, not a mapping, or a field is wrong; the sentence names the field.
         """
-        if len(text.encode("utf-8", "replace")) > MAX_BYTES:
-            raise StudioError(
-                f"{where} is larger than {MAX_BYTES // 1024} KiB; a recipe is a page."
-            )
-        try:
-            document = yaml.safe_load(text)
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
-            mark = getattr(error, "problem_mark", None)
-            place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-            raise StudioError(
-                f"{where} is not valid YAML{place}; check the indentation."
-            ) from error
-        if _weight(document) > MAX_VALUES:
-            raise StudioError(
-                f"{where} holds more than {MAX_VALUES} values once its aliases are written out; a "
-                "recipe is a page."
-            )
+        document = read_page(text, where)
         if not isinstance(document, dict):
             raise StudioError(
                 f"{where} must be a YAML mapping with at least 'sources' and 'objectives'; "
@@ -337,20 +318,8 @@ class Recipe(_Section):
         Raises:
             StudioError: the file cannot be read, or :meth:`from_yaml` refuses it.
         """
-        path = Path(path)
-        try:
-            if path.stat().st_size > MAX_BYTES:
-                raise StudioError(
-                    f"The recipe {path} is larger than {MAX_BYTES // 1024} KiB; name a recipe file."
-                )
-            text = path.read_text(encoding="utf-8")
-        except OSError as error:
-            raise StudioError(
-                f"The recipe {path} cannot be read ({error.strerror}); check the path."
-            ) from error
-        except UnicodeDecodeError as error:
-            raise StudioError(f"The recipe {path} is not UTF-8 text; save it as UTF-8.") from error
-        return cls.from_yaml(text, f"The recipe {path}")
+        where = f"The recipe {path}"
+        return cls.from_yaml(page_text(Path(path), where), where)
 
     @property
     def quantized(self) -> bool:
@@ -433,19 +402,6 @@ def _numbered(kinds: Iterable[str]) -> list[str]:
         seen[kind] += 1
         names.append(kind if seen[kind] == 1 else f"{kind} ({seen[kind]})")
     return names
-
-
-def _weight(document: Any) -> int:
-    """How many values a document means with its aliases written out; stops counting when many."""
-    count, waiting = 0, [document]
-    while waiting and count <= MAX_VALUES:
-        value = waiting.pop()
-        count += 1
-        if isinstance(value, dict):
-            waiting.extend(value.values())
-        elif isinstance(value, list | tuple | set):
-            waiting.extend(value)
-    return count
 
 
 def _sentence(error: ValidationError) -> str:

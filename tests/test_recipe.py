@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from studio import api
 from studio.errors import StudioError
 from studio.evolve.spaces import first_space
-from studio.recipe import MAX_BYTES, PROPERTIES, DataFlow, Parameter, Recipe
+from studio.recipe import PROPERTIES, DataFlow, Parameter, Recipe
 from studio.runs import Store
+from studio.yaml_page import MAX_BYTES
 
 SMALL = {
     "base": "bonsai-base",

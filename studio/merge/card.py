@@ -19,6 +19,7 @@ from studio.models.licences import licence_of_merge
 from studio.models.vocabulary import unaligned, vocabulary_of
 
 if TYPE_CHECKING:
+    from studio.merge.fixed import FixedMerge
     from studio.models import Model
 
 _EVOLVED = (
@@ -103,6 +104,41 @@ def model_card(
         _fence(recipe, "yaml"),
         _mergekit_sentence(space),
     ]
+    return "\n\n".join(parts) + "\n"
+
+
+def fixed_card(title: str, merge: "FixedMerge") -> str:
+    """README.md of the merge that a mergekit configuration describes."""
+    method = merge.configuration.method
+    licence, sentence = licence_of_merge(merge.models)
+    front = {
+        **licence,
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "base_model": [model.name for model in merge.models if _on_the_hub(model)],
+        "base_model_relation": "merge",
+        "tags": ["merge", "evollm-studio", method],
+    }
+    if not front["base_model"]:
+        del front["base_model"], front["base_model_relation"]
+    rows = [[model.name, model.licence or "not stated"] for model in merge.models]
+    parts = [
+        f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---",
+        f"# {_plain(title)}",
+        f"A merge of {len(merge.models)} model(s) with mergekit's method `{method}`, made with "
+        "EvoLLM Studio from the configuration below; nothing was searched.",
+        "## Models and licences",
+        _table(["model", "licence"], rows),
+        f"**Licence of the merge.** {_plain(sentence)}",
+        "## Configuration",
+        _fence(merge.configuration.text, "yaml"),
+        "Computed in float32 and rounded once; mergekit computes in its `dtype`.",
+    ]
+    if method.startswith("dare"):
+        parts[-1] += (
+            " mergekit draws other random masks, and rescales what it keeps by the share of the "
+            "L1 norm that was kept instead of by 1/density."
+        )
     return "\n\n".join(parts) + "\n"
 
 
