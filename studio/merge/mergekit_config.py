@@ -12,6 +12,7 @@ from studio.merge.data_flow import PROJECTIONS, WRITERS, DataFlowSpace
 from studio.merge.parameter_space import ParameterSpace, Part, Setting
 from studio.merge.space import Space
 from studio.models import bundled
+from studio.models.vocabulary import Vocabulary, unaligned, vocabulary_of
 
 _RANDOM = """\
 # DARE drops entries at random. mergekit draws other masks than EvoLLM Studio (and rescales by the
@@ -23,13 +24,14 @@ _WITHOUT_BIASES = (
     "LlamaForCausalLM", "Qwen3ForCausalLM", "GemmaForCausalLM", "Gemma2ForCausalLM",
     "Gemma3ForCausalLM",
 )  # fmt: skip
+_ALIGNED = "# mergekit gives the merge a row for every token, and none of padding after them.\n"
 _BUNDLED = "# Paths of bundled models are relative to the folder of EvoLLM Studio.\n"
 
 
 def mergekit_obstacle(space: Space) -> str | None:
     """Why mergekit cannot express merges of this space, in a sentence; None where it can."""
     for source in space.sources:
-        if hasattr(source, "models"):
+        if hasattr(unaligned(source), "models"):
             return f"{source.name} is a merge that was never written to disk."
     template = space.template
     biased = any(name.endswith(".bias") for name in template.names())
@@ -44,12 +46,31 @@ def mergekit_obstacle(space: Space) -> str | None:
                 "(layer_types), which mergekit does not fit to another number of layers."
             )
         return None
+    if vocabulary := vocabulary_of(space.models):
+        if obstacle := _vocabulary_obstacle(vocabulary):
+            return obstacle
     donor = _donor(space)
     if donor.tied != space.tied:
         return (
             f"mergekit takes the configuration of {donor.name}, whose output head is tied to its "
             "embedding, while this merge has a head of its own."
         )
+    return None
+
+
+def _vocabulary_obstacle(vocabulary: Vocabulary) -> str | None:
+    giver = vocabulary.giver
+    if vocabulary.new:
+        return (
+            "mergekit gives the new tokens of a union other ids, and finds them in the middle of "
+            "words."
+        )
+    if all(giver is not model for model in vocabulary.members):
+        return f"mergekit takes nothing from {giver.name}, which only lends its vocabulary."
+    if not vocabulary.matches_strings():
+        return "mergekit only matches tokens that are written alike."
+    if vocabulary.fills_from_several_sources():
+        return "mergekit fills a row that some models lack from the first that has it."
     return None
 
 
@@ -91,6 +112,10 @@ def mergekit_yaml(space: ParameterSpace, genome: np.ndarray, dtype: str) -> str 
     if "weight" in space.method.genes:
         document["parameters"] = {"normalize": space.normalize}
     comment = "# Made by EvoLLM Studio. Run with: mergekit-yaml mergekit.yaml OUTPUT_FOLDER\n"
+    if vocabulary := vocabulary_of(space.models):
+        of_donor = vocabulary.giver is unaligned(_donor(space))
+        document["tokenizer"] = {"source": "base" if of_donor else _path(vocabulary.giver)}
+        comment += _ALIGNED
     if space.method.masks == "random":
         comment += _RANDOM
     if any(model.name in bundled() for model in space.models):

@@ -87,7 +87,7 @@ class Spelling:
         if self.affixes:
             return Token("literal", piece.encode("utf-8", "surrogatepass"))
         if self.byte_level:
-            if not piece or not all(letter in _BYTE_OF for letter in piece):
+            if not all(letter in _BYTE_OF for letter in piece):
                 return Token("literal", piece.encode("utf-8", "surrogatepass"))
             data = bytes(_BYTE_OF[letter] for letter in piece)
             return Token("byte" if len(data) == 1 and data[0] > 0x7F else "text", data)

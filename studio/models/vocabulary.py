@@ -262,6 +262,24 @@ class Vocabulary:
         places = (self.rows[member] == row).nonzero()[:, 0]
         return int(places[0]) if len(places) and row >= 0 else None
 
+    def matches_strings(self) -> bool:
+        """Whether just the tokens are matched that are written alike: those of one style."""
+        if self.choice == SAME:
+            return True
+        for tokens, rows in zip(self._tokens, self.rows, strict=True):
+            theirs = {piece: row for row, piece in tokens.pieces.items()}
+            own = {n: piece for n, piece in self._own.pieces.items() if n < self.size}
+            if any(theirs.get(piece, -1) != int(rows[n]) for n, piece in own.items()):
+                return False
+        return True
+
+    def fills_from_several_sources(self) -> bool:
+        """Whether, without a base, a row that some lack is a mean of others."""
+        import torch
+
+        have = (torch.stack(self.rows) >= 0).sum(0)
+        return not self._has_base and bool(((have > 1) & (have < len(self.members))).any())
+
     def tokenizer(self, speaker: Model) -> "PreTrainedTokenizerBase":
         """The tokenizer of this vocabulary, with a model's chat template and its ends of text.
 
