@@ -351,6 +351,7 @@ class ParameterSpace:
             vectors = count * (entry + (4 if self.method.masks else 0))
             parameters = sum(map(math.prod, self.tensors.values()))
             return (entry * (2 if self.base else 1) + vectors) * parameters
+        from studio.models.packed import BITS
         from studio.models.packed_model import base_bits, compute_dtype, is_packed, packed_bits
 
         vectors = count if self.base else count - 1  # the first source is what others differ from
@@ -359,7 +360,7 @@ class ParameterSpace:
         for name, shape in self.tensors.items():
             each = vectors * packed_bits(shape, precision)
             if is_packed(name, shape):
-                each += base_bits(base, precision) + packed_bits(shape, precision)
+                each += base_bits(base, precision) + BITS[precision]
             else:
                 each += 8 * plain
             bits += math.prod(shape) * each

@@ -124,3 +124,40 @@ def test_masks_are_the_same_on_the_gpu():
     assert torch.equal(
         masks.magnitude_order(delta.cuda(), KEY).cpu(), masks.magnitude_order(delta, KEY)
     )
+
+
+# ── masks that take no memory ─────────────────────────────────────────────────────────────────
+
+
+def tied_vector(count: int, seed: int) -> torch.Tensor:
+    """A delta with zeros and many equal magnitudes, as bf16 checkpoints have them."""
+    generator = torch.Generator().manual_seed(seed)
+    levels = torch.randint(-4, 5, (count,), generator=generator) * 2.0**-9
+    return torch.where(torch.rand(count, generator=generator) < 0.5, levels, levels * 1.37)
+
+
+def kept(mask: masks.Mask, vector: torch.Tensor, density: float, chunk: int) -> torch.Tensor:
+    limit = mask.limit(density)
+    pieces = range(0, vector.numel(), chunk)
+    return torch.cat([mask.keep(limit, at, vector[at : at + chunk]) for at in pieces])
+
+
+@pytest.mark.parametrize("density", [0.0, 1e-9, 0.05, 0.3, 0.5, 0.77, 1.0])
+@pytest.mark.parametrize("gather", [5, 64, 1 << 20])
+def test_magnitudes_without_memory_keep_what_orders_keep(monkeypatch, density, gather):
+    count, chunk, key = 5000, 768, masks.key(3, 1, "a")
+    vector = tied_vector(count, seed=gather)
+    held = masks.Held(masks.magnitude_order(vector, key), lambda d: masks.magnitude_limit(d, count))
+    monkeypatch.setattr(masks, "HASH_CHUNK", gather)  # how many entries may be sorted out at once
+    streamed = masks.Magnitudes(lambda a, b: vector[a:b], count, chunk, key)
+    expected = kept(held, vector, density, count)
+    assert torch.equal(kept(streamed, vector, density, chunk), expected)
+    assert int(expected.sum()) == max(1, int(density * count))
+
+
+@pytest.mark.parametrize("density", [0.05, 0.5, 1.0])
+def test_hashes_without_memory_keep_what_orders_keep(density):
+    vector, key = torch.ones(5000), masks.key(3, 1, "a")
+    held = masks.Held(masks.random_order(key, 5000), masks.random_limit)
+    streamed = masks.Hashes(key)
+    assert torch.equal(kept(streamed, vector, density, 768), kept(held, vector, density, 5000))
