@@ -171,9 +171,9 @@ def test_models_are_described(studio, tiny_family):
     assert status == 0 and all(word in out for word in ("Mistral", "float32", "apache-2.0"))
     status, out, _ = studio("models", "--json")
     assert status == 0
-    assert sorted(card["name"] for card in json.loads(out)) == [
+    assert {card["name"] for card in json.loads(out)} >= {
         "bonsai-abel", "bonsai-base", "bonsai-ja", "bonsai-math"
-    ]  # fmt: skip
+    }  # fmt: skip
     status, out, _ = studio("tasks", "--json")
     assert status == 0 and json.loads(out) == ["jmath", "emath", "mgsm", "csv"]
 

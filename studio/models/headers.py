@@ -203,8 +203,11 @@ def _no_weights(folder: Path) -> str:
             f"{folder} holds {safe[0]} but neither {SINGLE} nor {INDEX}; rename the file, or use "
             "the folder that transformers' save_pretrained wrote."
         )
-    if any(file.endswith(".gguf") for file in files):
-        return gguf_sentence(folder)
+    if gguf := [file for file in files if file.endswith(".gguf")]:
+        return (
+            f"{folder} has the config.json of a safetensors checkpoint, but holds GGUF weights; "
+            f"name the file itself: {folder / gguf[0]}."
+        )
     if pickled:
         return (
             f"{folder} holds only pickled weights ({pickled[0]}), which can run code when read and "
@@ -214,13 +217,6 @@ def _no_weights(folder: Path) -> str:
     return (
         f"{folder} holds no weights; a model folder needs config.json and {SINGLE} (or its shards "
         "and their index)."
-    )
-
-
-def gguf_sentence(path: Path | str) -> str:
-    """What to say of a GGUF file or folder."""
-    return (
-        f"{path} is a GGUF model, which is not supported yet; use the model's safetensors version."
     )
 
 

