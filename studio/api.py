@@ -611,6 +611,8 @@ def _anchored(recipe: Recipe, store: Store) -> Recipe:
 
     document = recipe.model_dump(mode="json")
     document["sources"] = [anchor(name) for name in recipe.sources]
+    if recipe.vocabulary not in ("same", "base", "union"):  # it is one of the sources
+        document["vocabulary"] = anchor(recipe.vocabulary)
     for place in (document["space"], document["space"].get("data_flow", {})):
         if place.get("sources"):
             place["sources"] = [anchor(name) for name in place["sources"]]
