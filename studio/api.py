@@ -602,12 +602,13 @@ def _anchored(recipe: Recipe, store: Store) -> Recipe:
     A run may be resumed elsewhere, and the best of another run may be another one by then.
     """
 
+    from studio.models.sources import anchored
+
     def anchor(name: str) -> str:
-        path = Path(name).expanduser()
-        if not path.exists() and (reference := split_reference(name)):
+        if not Path(name).expanduser().exists() and (reference := split_reference(name)):
             run = store.run(reference[0]).id
             return f"{run}:{store.pick(run, reference[1]).id}"
-        return str(path.resolve()) if path.exists() and name not in _bundled() else name
+        return anchored(name)
 
     document = recipe.model_dump(mode="json")
     document["sources"] = [anchor(name) for name in recipe.sources]
@@ -619,11 +620,6 @@ def _anchored(recipe: Recipe, store: Store) -> Recipe:
     document["base"] = anchor(recipe.base) if recipe.base else None
     for objective in [*document["objectives"], *document["report"]]:
         if isinstance(path := objective["options"].get("path"), str):
-            objective["options"]["path"] = anchor(path)
+            file = Path(path).expanduser()
+            objective["options"]["path"] = str(file.resolve()) if file.exists() else path
     return Recipe.from_dict(document)
-
-
-def _bundled() -> list[str]:
-    from studio.models import bundled
-
-    return bundled()

