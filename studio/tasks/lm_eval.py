@@ -15,7 +15,8 @@ templates are rendered in a sandbox.
 Search and report are kept apart. Where a task has validation and test examples, these are dev and
 test. Where it has only one of them, a hash of the question puts each example into dev or test, the
 same one always. Worked examples are drawn from the training examples as the task says; where it
-would draw them from what is scored, it draws from dev.
+would draw them from what is scored, it draws from dev. A prompt longer than the model reads loses
+its beginning, as in the harness.
 """
 
 import copy

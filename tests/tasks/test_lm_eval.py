@@ -1,5 +1,6 @@
 """lm_eval's tasks on a live model: what the harness would say, split, safe and in one sentence."""
 
+import copy
 import importlib.util
 import json
 import math
@@ -161,8 +162,30 @@ def test_the_likeliest_ending_is_the_models_own(folder, speaker):
     assert 0 < found.score < 1
 
 
-@pytest.mark.parametrize("shots", [0, 3])
-def test_scores_are_the_harnesss_own(folder, speaker, shots):
+KINDS = {
+    "choices": ({}, {}),
+    "worked examples": ({"num_fewshot": 3}, {}),
+    "unconditional": ({}, {"metric_list": [{"metric": "acc_mutual_info"}]}),
+    "one ending": (
+        {"metric": "acc"},
+        {"output_type": "loglikelihood", "doc_to_choice": None, "doc_to_target": "{{answer}}",
+         "metric_list": [{"metric": "perplexity"}, {"metric": "acc"}]},
+    ),
+    "beginnings": (
+        {},
+        {"doc_to_text": "label", "doc_to_choice": "{{choices}}", "doc_to_target": "{{question}}"},
+    ),
+    "generated": (
+        {"num_fewshot": 1, "max_new_tokens": 9},
+        {"output_type": "generate_until", "doc_to_choice": None, "doc_to_target": "{{choices}}",
+         "generation_kwargs": {"until": ["."], "max_new_tokens": 9}, "repeats": 2,
+         "metric_list": [{"metric": "exact_match", "ignore_punctuation": True}]},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("options", "change"), KINDS.values(), ids=KINDS)
+def test_scores_are_the_harnesss_own(folder, tmp_path, speaker, options, change):
     from lm_eval import simple_evaluate
     from lm_eval.api.task import ConfigurableTask
     from lm_eval.models.huggingface import HFLM
@@ -170,23 +193,33 @@ def test_scores_are_the_harnesss_own(folder, speaker, shots):
 
     from studio.tasks.lm_eval_definition import read
 
+    for part in ("train", "validation", "test"):
+        (tmp_path / f"{part}.jsonl").write_bytes((folder / f"{part}.jsonl").read_bytes())
+    path = write(tmp_path, SUMS | change)
+    task = load_task("lm_eval", name="sums", path=path, **options)
+    ours = measured(speaker, task, "test")
+    model = copy.deepcopy(speaker[0])
+    model.generation_config.max_new_tokens = None  # the harness would take that before the task's
     theirs = simple_evaluate(
-        HFLM(pretrained=speaker[0], tokenizer=speaker[1], batch_size=5),
-        tasks=[ConfigurableTask(config=read(folder, "sums"))],
-        num_fewshot=shots,
+        HFLM(pretrained=model, tokenizer=speaker[1], batch_size=5),
+        tasks=[ConfigurableTask(config=read(path, "sums"))],
+        num_fewshot=options.get("num_fewshot", 0),
         bootstrap_iters=0,
         task_manager=TaskManager(include_defaults=False),
     )
-    ours = measured(
-        speaker, load_task("lm_eval", name="sums", path=folder, num_fewshot=shots), "test"
-    )
-    assert ours.score == pytest.approx(theirs["results"]["sums"]["acc,none"])
-    for outcome, sample in zip(ours.outcomes, theirs["samples"]["sums"], strict=True):
+    assert ours.score == pytest.approx(theirs["results"]["sums"][f"{task.metric},none"])
+    for example, outcome, sample in zip(
+        task.examples("test"), ours.outcomes, theirs["samples"]["sums"], strict=True
+    ):
         assert outcome.example == f"test-{sample['doc_id']}"
-        assert outcome.score == sample["acc"]
-        assert outcome.details["loglikelihoods"] == pytest.approx(
-            [one[0][0] for one in sample["resps"]], abs=1e-3
-        )
+        assert outcome.score == sample[task.metric]
+        assert example.answer in sample["doc"]["choices"] or task.metric == "exact_match"
+        said = [one[0] for one in sample["resps"]]
+        if "loglikelihoods" in outcome.details:
+            likelihoods = [one for one, _ in said]
+            assert outcome.details["loglikelihoods"] == pytest.approx(likelihoods, abs=1e-3)
+        else:
+            assert outcome.response == said[0]
 
 
 @pytest.mark.parametrize("chat", [True, False])
