@@ -403,7 +403,7 @@ class _Loop:
                         self.store, self.run_id, self.recipe, self.models, stage.name
                     )
                     self._reported(candidate, space, task, "test", self.test[task.name])
-            if self.recipe.quantized and not stage.baseline:
+            if self.recipe.quantized and stage.final and not stage.baseline:
                 self._report_export(stage)
 
     def _report_export(self, stage: Stage) -> None:
