@@ -199,7 +199,9 @@ class FixedMerge(Virtual):
         layers = [name for name in names if layer_of(name) is not None]
         suffixes = [name.split(".0.", 1)[1] for name in layers if layer_of(name) == 0]
         prefix = layers[0].split(".0.", 1)[0]
-        piece = self._slices[0]  # until the layers have come
+        # Before the layers the first slice decides, after them the last, all of it: mergekit takes
+        # no more of the last slice's sources than the first slice has, by oversight it seems.
+        piece = self._slices[0]
         for name in names:
             if layer_of(name) is None:
                 yield name, self._how_to(name, piece, 0.0, None)

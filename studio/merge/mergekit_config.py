@@ -111,6 +111,8 @@ def mergekit_yaml(space: ParameterSpace, genome: np.ndarray, dtype: str) -> str 
         document["out_dtype"] = dtype
     if "weight" in space.method.genes:
         document["parameters"] = {"normalize": space.normalize}
+    if space.method.masks:  # mergekit takes no notice; for whoever merges this with the Studio
+        document["random_seed"] = space.seed
     comment = "# Made by EvoLLM Studio. Run with: mergekit-yaml mergekit.yaml OUTPUT_FOLDER\n"
     if vocabulary := vocabulary_of(space.models):
         of_donor = vocabulary.giver is unaligned(_donor(space))
