@@ -30,9 +30,9 @@ from studio.workspace import ASSETS, subfolder, workspace
 from studio.yaml_page import page_text, read_page
 
 __all__ = [
-    "card", "curve", "delete", "evaluate", "evolve", "export", "front", "memory", "merge", "models",
-    "open_store", "plan", "progress", "push", "report", "restart", "resume", "scores_of", "start",
-    "stop", "strip", "subject", "take_up",
+    "card", "curve", "delete", "describe", "evaluate", "evolve", "export", "front", "memory",
+    "merge", "models", "open_store", "plan", "progress", "push", "report", "restart", "resume",
+    "scores_of", "start", "stop", "strip", "subject", "take_up",
 ]  # fmt: skip
 
 SAMPLE_RUN = ASSETS / "sample-run.sqlite"
@@ -68,6 +68,20 @@ def models() -> list[dict[str, Any]]:
     from studio.models import bundled, describe
 
     return [describe(name) for name in bundled()]
+
+
+def describe(name: str, base: str | None = None) -> dict[str, Any]:
+    """A card of one model: see :func:`studio.models.describe`.
+
+    Args:
+        base: another model; the card then says whether the two ``fits`` and, if not, ``why`` not.
+
+    Raises:
+        StudioError: one of them cannot be opened.
+    """
+    from studio.models import describe
+
+    return describe(name, base)
 
 
 # ── runs ──────────────────────────────────────────────────────────────────────────────────────

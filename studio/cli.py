@@ -62,16 +62,18 @@ def main() -> None:
         raise SystemExit(2) from None
 
 
-@app.command()
-def models(
-    names: Annotated[list[str] | None, typer.Argument(help="Models; all bundled if none.")] = None,
-    as_json: Json = False,
-) -> None:
-    """List the bundled models, or describe the models named: folders, hub ids or bundled names."""
-    from studio import api
-    from studio.models import describe
+known = typer.Typer(help="List the bundled models, or show one.", invoke_without_command=True)
+app.add_typer(known, name="models")
 
-    cards = [describe(name) for name in names] if names else api.models()
+
+@known.callback()
+def models(context: typer.Context, as_json: Json = False) -> None:
+    """List the bundled models; `models show NAME` describes any."""
+    if context.invoked_subcommand:
+        return
+    from studio import api
+
+    cards = api.models()
     if as_json:
         return _json(cards)
     table = _table("model", "type", "layers", "weights", "dtype", "size", "licence")
@@ -81,11 +83,37 @@ def models(
             card["architecture"].removesuffix("ForCausalLM"),
             str(card["layers"]),
             f"{card['parameters'] / 1e6:.1f} M",
-            str(card["dtype"]).removeprefix("torch."),
+            _dtype(card),
             f"{card['size'] / 1e6:.1f} MB",
             _plain(card["licence"] or "not stated"),
         )
     out.print(table)
+
+
+@known.command("show")
+def show_models(
+    names: Annotated[
+        list[str], typer.Argument(help="Bundled names, folders, GGUF files, adapters, hub ids.")
+    ],
+    base: Annotated[
+        str | None, typer.Option(help="Also say whether each can be merged with this base.")
+    ] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(help="Also say what this recipe takes of the memory.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show cards of models: what they are, whether they fit a base, what a recipe takes."""
+    from studio import api
+
+    cards = [api.describe(name, base) for name in names]
+    memory = api.memory(recipe) if recipe else []
+    if as_json:
+        return _json({"models": cards, "memory": memory})
+    for card in cards:
+        out.print(_card(card, base))
+    if memory:
+        out.print(_memory(memory))
 
 
 @app.command()
@@ -420,6 +448,44 @@ def _summary(run: str, store: "Store", as_json: bool) -> None:
         rows = {row["role"]: row for row in reversed(report)}
         if "evolved" in rows and rows["evolved"]["subject"].startswith("candidate:"):
             out.print(f"Take it home: python -m studio export {run} --out DIR")
+
+
+def _dtype(card: dict[str, Any]) -> str:
+    """The dtype its tensors have here, and what they are made of where that is another."""
+    made_of = {"gguf": card["stored"], "adapter": card["base"]}.get(card["kind"])
+    return card["dtype"] if made_of in (None, card["dtype"]) else f"{made_of} → {card['dtype']}"
+
+
+def _card(card: dict[str, Any], base: str | None) -> str:
+    """A model's card, a fact a line."""
+    facts = {
+        "architecture": card["architecture"],
+        "layers": card["layers"],
+        "hidden size": card["hidden"],
+        "vocabulary": f"{card['vocab']:,} tokens",
+        "parameters": f"{card['parameters']:,}" + (", tied head" if card["tied"] else ""),
+        "dtype": _dtype(card),
+        "size": f"{card['size'] / 1e6:,.1f} MB of {card['kind']}",
+        "licence": card["licence"] or "not stated",
+        "where": card["path"],
+    }
+    if card["base"]:
+        facts["adapter on"] = card["base"]
+    if base:
+        facts["fits"] = f"yes, {base}" if card["fits"] else f"no: {card['why']}"
+    lines = [f"[bold]{_plain(card['name'])}[/]"]
+    # lines and no table, which would break paths
+    return "\n".join(lines + [f"  {name:<14}{_plain(value)}" for name, value in facts.items()])
+
+
+def _memory(rows: list[dict[str, Any]]) -> Table:
+    """What a recipe takes at each precision."""
+    table = _table("precision", "memory", "answers at a time", title="The recipe, at the most",
+                   title_justify="left")  # fmt: skip
+    for row in rows:
+        batch = str(row["batch"]) if row["batch"] else "does not fit here"
+        table.add_row(row["precision"], f"{row['bytes'] / 1e9:,.2f} GB", batch)
+    return table
 
 
 def _paper(document: dict[str, list[dict[str, Any]]], strip: list[dict[str, Any]]) -> None:

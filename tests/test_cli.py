@@ -164,18 +164,39 @@ def test_merge_at_once(studio, tiny_recipe, recipe_file, tmp_path):
 
 
 def test_models_are_described(studio, tiny_family):
-    status, out, _ = studio("models", tiny_family["ja"], "--json")
-    (card,) = json.loads(out)
+    status, out, _ = studio("models", "show", tiny_family["ja"], "--json")
+    (card,) = json.loads(out)["models"]
     assert status == 0 and card["layers"] == 3 and card["licence"] == "apache-2.0"
-    status, out, _ = studio("models", tiny_family["ja"])
+    status, out, _ = studio("models", "show", tiny_family["ja"], tiny_family["math"])
     assert status == 0 and all(word in out for word in ("Mistral", "float32", "apache-2.0"))
+    assert str(tiny_family["ja"]) in out and str(tiny_family["math"]) in out
+    status, out, _ = studio("models")
+    assert status == 0 and "bonsai-math" in out
     status, out, _ = studio("models", "--json")
     assert status == 0
     assert {card["name"] for card in json.loads(out)} >= {
         "bonsai-abel", "bonsai-base", "bonsai-ja", "bonsai-math"
     }  # fmt: skip
     status, out, _ = studio("tasks", "--json")
-    assert status == 0 and json.loads(out) == ["jmath", "emath", "mgsm", "csv"]
+    assert status == 0 and json.loads(out) == ["jmath", "emath", "mgsm", "csv", "lm_eval"]
+
+
+def test_a_card_says_whether_a_model_fits_and_what_a_recipe_takes(
+    studio, family_factory, tiny_family, recipe_file
+):
+    deeper = family_factory(layers=4)["base"]
+    shown = ("models", "show", tiny_family["ja"], "--base")
+    status, out, _ = studio(*shown, tiny_family["base"])
+    assert status == 0 and re.search(r"fits +yes, .*base", out)
+    status, out, _ = studio(*shown, deeper)
+    assert status == 0 and "no: " in out and "has 4 layers, the second 3" in out
+    status, out, _ = studio(*shown, deeper, "--recipe", recipe_file(), "--json")
+    document = json.loads(out)
+    assert status == 0 and document["models"][0]["fits"] is False
+    sizes = {row["precision"]: row["bytes"] for row in document["memory"]}
+    assert 0 < sizes["bf16"] < sizes["fp32"]
+    status, out, _ = studio(*shown[:3], "--recipe", recipe_file())
+    assert status == 0 and re.search(r"fp32\s+0\.\d\d GB", out)
 
 
 def test_an_empty_workspace_says_how_to_begin(studio):
@@ -317,13 +338,13 @@ def test_a_model_that_cannot_be_used(
     assert store.runs() == []
     store.close()
     if not damage.__name__.startswith("other"):
-        assert re.search(says, refused("models", damaged))
+        assert re.search(says, refused("models", "show", damaged))
         assert re.search(says, refused("evaluate", damaged, "--task", "jmath"))
 
 
 def test_a_name_that_is_no_model(refused):
     assert "no-such-model" in refused("evaluate", "no-such-model", "--task", "jmath")
-    assert "somebody/else" in refused("models", "somebody/else")
+    assert "somebody/else" in refused("models", "show", "somebody/else")
 
 
 # ── bad input: recipes ────────────────────────────────────────────────────────────────────────

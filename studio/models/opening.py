@@ -5,11 +5,13 @@ base. Refuses to know how each is read.
 """
 
 from pathlib import Path
+from typing import Any
 
 from studio.errors import StudioError
 from studio.models import adapter, sources
 from studio.models.adapter import Adapter
 from studio.models.checkpoint import Checkpoint
+from studio.models.compatibility import check_compatible
 from studio.models.gguf import Gguf
 from studio.models.model import Model
 
@@ -81,23 +83,22 @@ def _base(taken: sources.Name, folder: Path) -> Model:
         ) from error
 
 
-def describe(name: str | Path) -> dict:
-    """What a card shows of a model; JSON-able. Reads headers only.
+def describe(name: str | Path, base: str | Path | None = None) -> dict[str, Any]:
+    """What a card shows of a model; JSON-able. Reads headers only, and tokenizers with a base.
+
+    Args:
+        base: where one is named, ``fits`` says whether it can be merged with the model, and ``why``
+            it cannot.
 
     Raises:
-        StudioError: as `open_source`.
+        StudioError: one of them cannot be opened: see `open_source`.
     """
-    return card(open_source(name))
-
-
-def card(model: Model) -> dict:
-    """As `describe`, of a model that is open."""
+    model = open_source(name)
     config = model.config
     dtype = str(model.dtype).removeprefix("torch.")
-    base = model.base.name if isinstance(model, Adapter) else None
-    return {
+    card = {
         "name": model.name,
-        "kind": _KINDS.get(type(model), "merge"),
+        "kind": _KINDS[type(model)],
         "architecture": model.architecture,
         "layers": model.layers,
         "hidden": config.hidden_size,
@@ -109,6 +110,14 @@ def card(model: Model) -> dict:
         "parameters": model.parameters,
         "size": model.size,
         "licence": model.licence,
-        "base": base,
+        "base": model.base.name if isinstance(model, Adapter) else None,
         "path": str(model.path),
     }
+    if base is None:
+        return card
+    ancestor = open_source(base)
+    try:
+        check_compatible(ancestor, [model])
+    except StudioError as error:
+        return card | {"fits": False, "why": str(error)}
+    return card | {"fits": True, "why": None}
