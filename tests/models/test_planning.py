@@ -1,0 +1,120 @@
+"""Planning over models of real size: opened, compared and laid out without reading their weights.
+
+The models are four of Mistral 7B's form, in two shards each as on the hub. Their files are sparse:
+a header and a length, so that 58 GB take a few hundred kB of the disk. What is measured is a
+process of its own, from after its imports.
+"""
+
+import json
+import math
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import make_tokenizer
+
+#: huggingface.co/mistralai/Mistral-7B-v0.1
+SIZES = {
+    "vocab_size": 32_000, "hidden_size": 4096, "intermediate_size": 14_336,
+    "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128,
+    "max_position_embeddings": 32_768, "rms_norm_eps": 1e-05, "bos_token_id": 1, "eos_token_id": 2,
+}  # fmt: skip
+
+PLAN = """
+import json, resource, sys, time
+import torch, transformers, psutil
+import transformers.models.mistral.modeling_mistral
+from studio.merge.parameter_space import ParameterSpace
+from studio.models import check_compatible, open_source
+
+process = psutil.Process()
+imported = process.memory_info().rss
+begin = time.perf_counter()
+models = [open_source(name) for name in sys.argv[1:]]
+check_compatible(models[0], models[1:])
+space = ParameterSpace(models[0], models[1:], method="dare_ties")
+needed = space.memory("bf16")
+prints = [model.fingerprint() for model in models]
+seconds = time.perf_counter() - begin
+print(json.dumps({
+    "seconds": seconds,
+    "imported": imported,
+    "most": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    "genes": len(space.names),
+    "parameters": models[0].parameters,
+    "needed": needed,
+    "distinct": len(set(prints)),
+}))
+"""
+
+
+def sparse(file, shapes, metadata=None):
+    """A safetensors file of bf16 tensors that are all zero and take no room on the disk."""
+    header, end = {"__metadata__": {"format": "pt"}}, 0
+    for name, shape in shapes.items():
+        size = 2 * math.prod(shape)
+        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [end, end + size]}
+        end += size
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with file.open("wb") as stream:
+        stream.write(len(text).to_bytes(8, "little") + text)
+        stream.truncate(8 + len(text) + end)
+
+
+@pytest.fixture(scope="module")
+def mistrals(tmp_path_factory):
+    """Five folders; the last one's config ties head and embedding, and its files hold both."""
+    import torch
+    from transformers import MistralConfig, MistralForCausalLM
+
+    config = MistralConfig(**SIZES, tie_word_embeddings=False)
+    with torch.device("meta"):
+        model = MistralForCausalLM(config)
+    shapes = {name: list(value.shape) for name, value in model.state_dict().items()}
+    names = list(shapes)
+    halves = names[: len(names) // 2], names[len(names) // 2 :]
+    folders = []
+    for number in range(5):
+        folder = tmp_path_factory.mktemp(f"mistral-{number}")
+        config.architectures = ["MistralForCausalLM"]
+        config.tie_word_embeddings = number == 4
+        config.save_pretrained(folder)
+        make_tokenizer().save_pretrained(folder)
+        where = {}
+        for index, half in enumerate(halves, 1):
+            shard = f"model-{index:05d}-of-00002.safetensors"
+            sparse(folder / shard, {name: shapes[name] for name in half})
+            where |= dict.fromkeys(half, shard)
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": where}))
+        with (folder / "model-00001-of-00002.safetensors").open("r+b") as stream:
+            stream.seek(60_000 + number)  # behind the header: they are not all one model
+            stream.write(b"x")
+        folders.append(folder)
+    return folders
+
+
+def measure(code, folders):
+    taken = subprocess.run(
+        [sys.executable, "-c", code, *map(str, folders)],
+        check=True, capture_output=True, text=True, env=os.environ,
+    )  # fmt: skip
+    print(taken.stdout)  # `pytest -s` shows it
+    return json.loads(taken.stdout.splitlines()[-1])
+
+
+def test_planning_a_merge_of_four_7b_models_reads_no_weights(mistrals):
+    measured = measure(PLAN, mistrals[:4])
+    assert measured["parameters"] == 7_241_732_096
+    assert measured["genes"] == 3 * 2 * 34 and measured["distinct"] == 4
+    assert measured["seconds"] < 2
+    assert measured["most"] < 1e9 and measured["most"] - measured["imported"] < 100e6
+
+
+def test_a_head_that_may_be_the_embedding_is_compared_piece_by_piece(mistrals):
+    """262 MB of each are read to find out; none of it stays."""
+    code = PLAN.replace("models = ", "assert open_source(sys.argv[1]).tied\nmodels = ")
+    measured = measure(code, [mistrals[4], mistrals[0]])
+    assert measured["most"] - measured["imported"] < 100e6
