@@ -165,9 +165,12 @@ class Tokens:
 
     def find(self, token: Token, spelling: Spelling) -> int | None:
         """The id that stands for a token of a tokenizer with that spelling, or None."""
+        ids = self.ids
+        if token in ids:
+            return ids[token]
         for equal in token.equals():
-            if equal in self.ids:
-                return self.ids[equal]
+            if equal in ids:
+                return ids[equal]
         # within one spelling a byte and the character of that byte are two tokens
         other = token.across() if spelling != self.spelling else None
         return None if other is None else self.ids.get(other)

@@ -16,6 +16,9 @@ from studio.models.tokens import Tokens
 if TYPE_CHECKING:
     from tokenizers import AddedToken, Tokenizer
 
+#: Longer pieces are not segmented, which takes the square of their length.
+_LONGEST = 256
+
 
 @dataclass(frozen=True)
 class NewToken:
@@ -147,7 +150,8 @@ def _enter_merges(
             if one in reached and two in reached and one + two in wanted:
                 append(one, two)
     unreached = []
-    for token in sorted(texts, key=lambda token: (len(token.piece), token.number)):
+    short = (token for token in texts if len(token.piece) <= _LONGEST)
+    for token in sorted(short, key=lambda token: (len(token.piece), token.number)):
         parts = _segmented(token.piece, ranks)
         if len(parts) == 2 and reached.issuperset(parts):
             append(*parts)

@@ -15,6 +15,7 @@ import math
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from studio.errors import StudioError
 from studio.models.model import HEAD, Model, Reader
@@ -70,9 +71,13 @@ def align(
                 f"There is no source {choice} whose vocabulary to take; name one of "
                 f"{', '.join(source.name for source in sources)}, or base, or union."
             )
-    vocabulary = Vocabulary(members, giver, choice, has_base=members[0] is base)
+    has_base = members[0] is base
+    key = (*map(id, members), id(giver), choice, has_base)
+    vocabulary = _IN_USE.get(key)  # which holds its models: no others have their ids
+    if vocabulary is None:
+        vocabulary = _IN_USE[key] = Vocabulary(members, giver, choice, has_base=has_base)
     aligned = [vocabulary.aligned(number) for number in range(len(members))]
-    if members[0] is base:
+    if has_base:
         return aligned[0], aligned[1:]
     return base, aligned
 
@@ -90,6 +95,10 @@ def vocabulary_of(models: Sequence[Model]) -> "Vocabulary | None":
 def token_tensors(model: Model) -> set[str]:
     """The names of the tensors that have a row per token."""
     return {model.names()[0], HEAD, "lm_head.bias"}
+
+
+#: A run lays out its spaces over the same models again and again, and matching takes seconds.
+_IN_USE: "WeakValueDictionary[tuple, Vocabulary]" = WeakValueDictionary()
 
 
 class Vocabulary:
@@ -290,10 +299,11 @@ class Vocabulary:
         target = self._extended if self.new else self.giver.tokenizer()
         target = copy.deepcopy(target)
         target.chat_template = voice.chat_template
-        known = target.get_vocab()
+        backend = getattr(target, "backend_tokenizer", None)
+        known = backend.token_to_id if backend is not None else target.get_vocab().get
         for role in target.SPECIAL_TOKENS_ATTRIBUTES:
             token = getattr(voice, role, None)
-            if isinstance(token, str) and token in known:
+            if isinstance(token, str) and known(token) is not None:
                 setattr(target, role, token)
         return target
 
@@ -329,7 +339,7 @@ class Vocabulary:
 
     def sentence(self) -> str | None:
         """What a card says of it; None where the models had one vocabulary to begin with."""
-        if self.choice == SAME:
+        if self.choice == SAME or all(t.by_id == self._own.by_id for t in self._tokens):
             return None
         if self.choice == UNION:
             others = [m.name for n, m in enumerate(self.members) if any(
