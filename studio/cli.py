@@ -400,7 +400,7 @@ def _work(run: str, store: "Store", as_json: bool) -> None:
 def _writing() -> "Iterator[OnBytes]":
     """A bar of the bytes of a checkpoint as they are written; what is yielded moves it."""
     columns = (TextColumn("Writing"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Bar(*columns, console=err, transient=True) as bar:
+    with Bar(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
         line = bar.add_task("", total=None)
         yield lambda done, total: bar.update(line, completed=done, total=total)
 

@@ -276,9 +276,6 @@ class FixedMerge(Virtual):
         model, theirs = self._how[self._stored(name)].sources[0]
         return self._opened[model].shape(theirs)
 
-    def get(self, name: str) -> Tensor:
-        return torch.cat(list(self.pieces(name))).view(self.shape(name))
-
     def pieces(self, name: str) -> Iterator[Tensor]:
         name = self._stored(name)
         how = self._how[name]

@@ -8,6 +8,8 @@ leaves embedding, norms and head untouched. Refuses to know where genomes come f
 import copy
 import hashlib
 import json
+import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +17,7 @@ import torch
 from torch import nn
 
 from studio.merge.data_flow import POST_NORMS, WRITERS, DataFlowSpace, Step, layer_suffix
+from studio.merge.ingredients import STREAM_CHUNK
 from studio.merge.mergekit_config import mergekit_path_yaml
 from studio.merge.parameter_space import layer_of
 from studio.merge.virtual import Virtual
@@ -150,22 +153,24 @@ class PathCheckpoint(Virtual):
     def shape(self, name: str) -> tuple[int, ...]:
         return self._shapes[self._stored(name)]
 
-    def get(self, name: str) -> torch.Tensor:
+    def pieces(self, name: str) -> Iterator[torch.Tensor]:
         name = self._stored(name)
-        if name not in self._origins:
-            return self.space.main.get(name).to(self.dtype, copy=True).contiguous()
-        step, stored = self._origins[name]
-        tensor = self.space.sources[step.source].get(stored)
-        written = self._writer(name)
-        if written is None or step.divisor == 1.0:
-            return tensor.to(self.dtype, copy=True).contiguous()
-        # the live model rounds its weights first, and divides what they write
-        tensor = tensor.to(self.dtype).double()
-        if written == "norm":  # a Gemma norm multiplies by 1 + w
-            tensor = (1 + tensor) / step.divisor - 1
-        else:
-            tensor = tensor / step.divisor
-        return tensor.to(self.dtype).contiguous()
+        source, stored, divisor, written = self.space.main, name, 1.0, None
+        if name in self._origins:
+            step, stored = self._origins[name]
+            source, divisor, written = (
+                self.space.sources[step.source], step.divisor, self._writer(name),
+            )  # fmt: skip
+        read, count = source.reader(stored), math.prod(self._shapes[name])
+        for start in range(0, count, STREAM_CHUNK):
+            # the live model rounds its weights first, and divides what they write
+            piece = read(start, min(start + STREAM_CHUNK, count)).to(self.dtype)
+            if written and divisor != 1.0:
+                exact = piece.double()
+                # a Gemma norm multiplies by 1 + w
+                exact = (1 + exact) / divisor - 1 if written == "norm" else exact / divisor
+                piece = exact.to(self.dtype)
+            yield piece
 
     def _writer(self, name: str) -> str | None:
         """ "norm" or "projection" for a tensor of a module that writes to the residual stream."""

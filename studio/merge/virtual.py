@@ -73,6 +73,18 @@ class Virtual(Model):
         )
 
     @abstractmethod
+    def pieces(self, name: str) -> Iterator[Tensor]: ...
+
+    def get(self, name: str) -> Tensor:
+        whole = torch.empty(self.shape(name), dtype=self.dtype)
+        flat = whole.view(-1)
+        start = 0
+        for piece in self.pieces(name):
+            flat[start : start + piece.numel()] = piece
+            start += piece.numel()
+        return whole
+
+    @abstractmethod
     def documents(self) -> dict[str, str]:
         """Text by file name that goes with an export: the genome, exactly, and the like."""
 
@@ -119,15 +131,6 @@ class Merged(Virtual):
 
     def shape(self, name: str) -> tuple[int, ...]:
         return self.space.tensors[self._stored(name)]
-
-    def get(self, name: str) -> Tensor:
-        merged = torch.empty(self.shape(name), dtype=self.dtype)
-        flat = merged.view(-1)
-        start = 0
-        for piece in self.pieces(name):
-            flat[start : start + piece.numel()] = piece
-            start += piece.numel()
-        return merged
 
     def pieces(self, name: str) -> Iterator[Tensor]:
         name, space = self._stored(name), self.space
