@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
 
 #: Of the memory that is there, how much a plan may use: allocators leave holes.
-USABLE = 0.92
+USABLE = 0.95
 #: Without a maximum length, paths are planned for this many times the main model's layers.
 PATH_GROWTH = 2
 #: Bytes per entry of a piece that a merge holds in passing: vectors, masks, hashes, sums.
@@ -43,11 +43,11 @@ class Need:
         return self.resident + max(self.merging, self.unpacking + batch * self.scoring)
 
     def batch(self, memory: float, largest: int) -> int:
-        """The largest batch that fits, at most ``largest``, in steps of halves; 0 if none does."""
-        batch = largest
-        while batch and self.peak(batch) > USABLE * memory:
-            batch //= 2
-        return batch
+        """The largest batch that fits, at most ``largest``; 0 if not even one sequence does."""
+        left = USABLE * memory - self.resident
+        if left < self.merging:
+            return 0
+        return max(0, min(largest, int((left - self.unpacking) / self.scoring)))
 
 
 def need(
