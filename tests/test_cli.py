@@ -163,6 +163,53 @@ def test_merge_at_once(studio, tiny_recipe, recipe_file, tmp_path):
         assert torch.allclose(merged[name], tensor, atol=1e-6)
 
 
+def test_a_mergekit_configuration_is_merged_as_it_says(studio, refused, tiny_recipe, tmp_path):
+    ja, math = tiny_recipe().sources
+    document = {
+        "merge_method": "slerp",
+        "base_model": ja,
+        "slices": [{"sources": [{"model": m, "layer_range": [0, 2]} for m in (ja, math)]}],
+        "parameters": {"t": [{"filter": "mlp", "value": [0, 1]}, {"value": 1}]},
+    }
+    config = tmp_path / "config.yml"
+    config.write_text(yaml.safe_dump(document))
+    status, out, err = studio("merge", config, "--out", tmp_path / "m", "--json")
+    assert status == 0, err
+    from transformers import AutoModelForCausalLM
+
+    first, second, merged = (
+        AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).state_dict()
+        for path in (ja, math, json.loads(out)["folder"])
+    )
+    for name, tensor in merged.items():
+        wanted = first if "layers.0.mlp" in name else second
+        if "embed" not in name and "head" not in name and ".norm" not in name:
+            assert torch.allclose(tensor, wanted[name], atol=1e-6), name
+    assert "leave weight, density and t out" in refused(
+        "merge", config, "--out", tmp_path / "x", "--t", "0.5"
+    )
+    config.write_text(yaml.safe_dump(document | {"merge_method": "nearswap"}))
+    assert "'nearswap' is not one of" in refused("merge", config, "--out", tmp_path / "x")
+    config.write_text(yaml.safe_dump(document | {"base_model": "no-such-model"}))
+    assert "base_model" in refused("merge", config, "--out", tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_an_export_is_pushed_where_it_should_go(studio, refused, settled, tmp_path, monkeypatch):
+    pushed = []
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    monkeypatch.setattr(
+        "studio.merge.push.push", lambda *given: pushed.append(given) or "https://the.hub/me/mine"
+    )
+    status, out, err = studio("export", settled, "--out", tmp_path / "a", "--push", "me/mine")
+    assert status == 0 and "Uploaded to me/mine (private)" in out, err
+    status, out, err = studio("push", tmp_path / "a", "me/mine", "--public")
+    assert status == 0 and "https://the.hub/me/mine" in out, err
+    assert pushed == [(tmp_path / "a", "me/mine", False), (tmp_path / "a", "me/mine", True)]
+    said = refused("export", settled, "--out", tmp_path / "b", "--push", "mine")
+    assert "write owner/name" in said and not (tmp_path / "b").exists()
+
+
 def test_models_are_described(studio, tiny_family):
     status, out, _ = studio("models", "show", tiny_family["ja"], "--json")
     (card,) = json.loads(out)["models"]

@@ -345,6 +345,22 @@ def test_it_is_a_checkpoint_like_any_other(family_factory, tmp_path, name):
     assert json.loads((out / "config.json").read_text())["num_hidden_layers"] == merged.layers
 
 
+def test_an_adapter_is_named_after_its_base_there_and_before_it_here(tmp_path, monkeypatch):
+    asked = []
+
+    def open_model(name):
+        asked.append(name)
+        raise StudioError("enough")
+
+    monkeypatch.setattr("studio.evolve.spaces.open_model", open_model)
+    for name, ours in (("base/model+me/lora@v2", "me/lora@v2+base/model"), ("a/b@v1", "a/b@v1")):
+        page = {"merge_method": "linear", "models": [source(name, weight=1)]}
+        (tmp_path / "config.yml").write_text(yaml.safe_dump(page))
+        with pytest.raises(StudioError, match="enough"):
+            api.merge(tmp_path / "config.yml", tmp_path / "out")
+        assert asked.pop() == ours
+
+
 def test_kinds_of_attention_move_with_their_layers(family_factory):
     folders = family_factory(architecture="mistral", layers=4)
     stack = {
