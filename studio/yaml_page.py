@@ -4,6 +4,7 @@ Knows what can be wrong with any such document. Refuses to know what it should s
 recipes and merge configurations.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from studio.errors import StudioError
 MAX_BYTES = 256 * 1024
 #: YAML aliases can make a page mean gigabytes ("billion laughs"): this many values are refused.
 MAX_VALUES = 10_000
+#: The parser's time grows with the square of brackets inside brackets: 256 KiB of them take hours.
+MAX_DEPTH = 50
+_BRACKETS = re.compile(r"[][{}]")
 
 
 def page_text(path: Path, where: str) -> str:
@@ -49,6 +53,11 @@ def read_page(text: str, where: str) -> Any:
     """
     if len(text.encode("utf-8", "replace")) > MAX_BYTES:
         raise StudioError(f"{where} is larger than {MAX_BYTES // 1024} KiB; it should be a page.")
+    if _depth(text) > MAX_DEPTH:
+        raise StudioError(
+            f"{where} has brackets within brackets, more than {MAX_DEPTH} deep; it should be a "
+            "page that people can read."
+        )
     try:
         document = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
@@ -61,6 +70,15 @@ def read_page(text: str, where: str) -> Any:
             "should be a page."
         )
     return document
+
+
+def _depth(text: str) -> int:
+    """How deep brackets lie within brackets, at most; those inside of texts count as well."""
+    deepest = depth = 0
+    for bracket in _BRACKETS.findall(text):
+        depth = depth + 1 if bracket in "[{" else max(0, depth - 1)
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def _weight(document: Any) -> int:

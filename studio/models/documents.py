@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
 from studio.errors import StudioError
+from studio.yaml_page import read_page
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -124,8 +123,8 @@ def licence(folder: Path) -> str | None:
     if not text.startswith("---\n"):
         return None
     try:
-        front = yaml.safe_load(text[4:].partition("\n---")[0])
-    except (yaml.YAMLError, ValueError, RecursionError):
+        front = read_page(text[4:].partition("\n---")[0], "The card")
+    except StudioError:
         return None
     if not isinstance(front, dict):
         return None
