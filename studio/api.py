@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -390,41 +390,52 @@ def evaluate(
 
 
 def plan(
-    recipe: Recipe | str | Path, memory: float | None = None, precision: str | None = None
-) -> Plan:
-    """What a recipe's searches take of a device's memory, and the batch that fits.
+    recipe: Recipe | str | Path, memory: float | None = None, precisions: Sequence[str] = ()
+) -> dict[str, Plan]:
+    """What a recipe's searches take of a device's memory, and the batch that fits, by precision.
 
     Args:
-        memory: bytes to fit into; what is free here when left out.
-        precision: another than the recipe's.
+        memory: bytes of a GPU to fit into; what is free on the device here when left out.
+        precisions: the recipe's own when left out.
 
     Raises:
-        StudioError: as `studio.evolve.plan.plan`, or a model cannot be opened.
+        StudioError: a model cannot be opened, or the models do not fit each other.
     """
+    from studio.evolve.memory import available
+
     recipe = _recipe(recipe)
     try:
         tasks = recipe.build_tasks()
     except StudioError:  # data that is not here, a package that is not installed
         tasks = None
     models = open_models(recipe)
-    there = None if memory is None else int(memory)
-    return plan_recipe(recipe, models, tasks, there, precision=precision)
+    there = int(available() if memory is None else memory)
+    device = None if memory is None else "cuda"
+    return {
+        precision: plan_recipe(recipe, models, tasks, there, device, precision)
+        for precision in precisions or [recipe.precision]
+    }
 
 
-def memory(recipe: Recipe | str | Path) -> list[dict[str, Any]]:
-    """The memory that a recipe takes here at each precision: rows ``{precision, bytes, batch}``.
+def memory(recipe: Recipe | str | Path, memory: float | None = None) -> list[dict[str, Any]]:
+    """The memory that a recipe takes at each precision.
 
-    ``bytes`` at the most, with the largest batch that fits the memory that is free (0: none does).
+    Args:
+        memory: as of :func:`plan`.
+
+    Returns:
+        rows of precision, bytes (at the most, with the largest batch that fits), batch (0: not
+        even one answer at a time fits), prompt and answer (tokens that were planned for).
     """
-    from studio.evolve.memory import available
     from studio.models.precision import PRECISIONS
 
-    here = available()
-    plans = {precision: plan(recipe, here, precision) for precision in PRECISIONS}
     return [
-        {"precision": precision, "bytes": planned.peak, "batch": planned.batch}
-        for precision, planned in plans.items()
-    ]
+        {
+            "precision": precision, "bytes": planned.peak, "batch": planned.batch,
+            "prompt": planned.prompt, "answer": planned.answer,
+        }
+        for precision, planned in plan(recipe, memory, PRECISIONS).items()
+    ]  # fmt: skip
 
 
 def card(run: str, candidate: int | None = None, store: Store | None = None) -> str:

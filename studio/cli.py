@@ -117,6 +117,22 @@ def show_models(
 
 
 @app.command()
+def plan(
+    recipe: Annotated[Path, typer.Argument(help="A recipe, see recipes/ for examples.")],
+    memory: Annotated[
+        float | None,
+        typer.Option(min=0, help="Gigabytes of a GPU to fit into; by default what is free here."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what a recipe takes of the memory at each precision, before anything is loaded."""
+    from studio import api
+
+    rows = api.memory(recipe, None if memory is None else memory * 1e9)
+    _json(rows) if as_json else out.print(_memory(rows))
+
+
+@app.command()
 def tasks(as_json: Json = False) -> None:
     """List the tasks a model can be evolved for or evaluated on."""
     from studio.tasks import task_names
@@ -480,10 +496,13 @@ def _card(card: dict[str, Any], base: str | None) -> str:
 
 def _memory(rows: list[dict[str, Any]]) -> Table:
     """What a recipe takes at each precision."""
-    table = _table("precision", "memory", "answers at a time", title="The recipe, at the most",
-                   title_justify="left")  # fmt: skip
+    title = (
+        f"Memory at the most, with prompts of {rows[0]['prompt']} tokens and answers of "
+        f"{rows[0]['answer']}"
+    )
+    table = _table("precision", "memory", "answers at a time", title=title, title_justify="left")
     for row in rows:
-        batch = str(row["batch"]) if row["batch"] else "does not fit here"
+        batch = str(row["batch"]) if row["batch"] else "none fits"
         table.add_row(row["precision"], f"{row['bytes'] / 1e9:,.2f} GB", batch)
     return table
 

@@ -600,3 +600,22 @@ def test_the_precision_of_an_evaluation_can_be_chosen(studio, tiny_family, quest
                                "--precision", precision)  # fmt: skip
         assert found == status, err
     assert "no precision 'fp8'; use one of fp32, bf16" in err
+
+
+# ── plans ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_plan_says_what_each_precision_takes_and_which_batch_fits(studio, recipe_file):
+    path = recipe_file()
+    status, out, _ = studio("plan", path, "--json")
+    here = json.loads(out)
+    assert status == 0 and [row["precision"] for row in here] == ["fp32", "bf16", "int8", "nf4"]
+    assert all(row["batch"] == 8 and row["answer"] == 2 for row in here)  # the recipe's batch
+    tight = json.loads(studio("plan", path, "--memory", "0.001", "--json")[1])
+    assert tight[0]["batch"] == 0 and tight[3]["bytes"] < tight[0]["bytes"]
+    status, out, _ = studio("plan", path, "--memory", "0.001")
+    assert status == 0 and "none fits" in out and "answers of 2" in out
+
+
+def test_a_plan_of_nothing_is_refused(refused, tmp_path):
+    assert "cannot be read" in refused("plan", tmp_path / "absent.yaml")
