@@ -129,23 +129,25 @@ class Tokens:
         pieces: how it is written.
         added: those set apart from text, with their flags.
         spelling: of the others.
-        backend: the tokenizer's own description (tokenizer.json), or None where there is none.
+        description: the tokenizer's own (tokenizer.json), or None where there is none.
     """
 
     by_id: Mapping[int, Token]
     pieces: Mapping[int, str]
     added: "Mapping[int, AddedToken]"
     spelling: Spelling
-    backend: "dict[str, Any] | None" = field(repr=False)
+    description: str | None = field(repr=False)
 
     @classmethod
     def of(cls, tokenizer: "PreTrainedTokenizerBase") -> "Tokens":
         """Those of a tokenizer that transformers opened."""
         inner = getattr(tokenizer, "backend_tokenizer", None)
-        backend = None if inner is None else json.loads(inner.to_str())
+        description = None if inner is None else inner.to_str()
         listed = sorted((number, piece) for piece, number in tokenizer.get_vocab().items())
         pieces = dict(listed)
-        spelling = _guess(pieces.values()) if backend is None else _spelling(backend)
+        spelling = (
+            _guess(pieces.values()) if description is None else _spelling(json.loads(description))
+        )
         added = dict(tokenizer.added_tokens_decoder)
         hidden = set(tokenizer.all_special_tokens)
         by_id = {}
@@ -157,7 +159,7 @@ class Tokens:
                 by_id[number] = Token("added", data)
             else:
                 by_id[number] = spelling.read(piece)
-        return cls(by_id, pieces, added, spelling, backend)
+        return cls(by_id, pieces, added, spelling, description)
 
     @cached_property
     def ids(self) -> dict[Token, int]:
@@ -176,12 +178,12 @@ class Tokens:
         return None if other is None else self.ids.get(other)
 
 
-def _spelling(backend: Mapping[str, Any]) -> Spelling:
-    model = backend["model"]
+def _spelling(description: Mapping[str, Any]) -> Spelling:
+    model = description["model"]
     steps = [
         step
         for room in ("normalizer", "pre_tokenizer", "decoder")
-        for step in _steps(backend.get(room))
+        for step in _steps(description.get(room))
     ]
     kinds = {step.get("type") for step in steps}
     affixes = model.get("type") not in ("BPE", "Unigram") or bool(

@@ -5,13 +5,12 @@ come together in a token of the others. Knows tokenizer.json and how its kinds o
 tokens; refuses to know models and their rows.
 """
 
-import copy
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from studio.models.tokens import Tokens
+from studio.models.tokens import Spelling, Tokens
 
 if TYPE_CHECKING:
     from tokenizers import AddedToken, Tokenizer
@@ -47,13 +46,18 @@ def extended(own: Tokens, others: Sequence[Tokens], new: Sequence[NewToken]) -> 
     there and never found, since cutting it out of texts would cut words that have it inside.
 
     Args:
-        own: of the tokenizer to extend, which has a `backend`.
+        own: of the tokenizer to extend, which has a `description`.
         others: of the tokenizers that the new tokens come from.
+
+    Raises:
+        ValueError: an id would not be the one that was settled.
+        Exception: what the tokenizers package raises of a description that it cannot read.
     """
     from tokenizers import Tokenizer
 
-    spec = copy.deepcopy(own.backend)
+    spec = json.loads(own.description)
     model = spec["model"]
+    theirs = [json.loads(other.description or "{}").get("model", {}) for other in others]
     added = {entry["id"]: entry for entry in spec["added_tokens"]}
     texts = []
     for token in new:
@@ -66,11 +70,13 @@ def extended(own: Tokens, others: Sequence[Tokens], new: Sequence[NewToken]) -> 
     pieces = {entry["content"]: number for number, entry in added.items()}
     pieces |= {token.piece: token.number for token in texts}
     if isinstance(model["vocab"], list):
-        _enter_scored(model, pieces, texts, others)
+        _enter_scored(model, pieces, texts, theirs)
     elif model["type"] == "BPE" and not own.spelling.affixes:
         known = set(model["vocab"])
         model["vocab"] |= pieces
-        for token in _enter_merges(model, known, own, others, texts):
+        spellings = [other.spelling for other in others]
+        merges = [(s, m.get("merges") or ()) for s, m in zip(spellings, theirs, strict=True)]
+        for token in _enter_merges(model, known, own.spelling, merges, texts):
             text = own.spelling.read(token.piece).data.decode("utf-8")
             if token.piece == text or text not in model["vocab"]:
                 del model["vocab"][token.piece]
@@ -80,11 +86,11 @@ def extended(own: Tokens, others: Sequence[Tokens], new: Sequence[NewToken]) -> 
         model["vocab"] |= pieces
     spec["added_tokens"] = [added[number] for number in sorted(added)]
     backend = Tokenizer.from_str(json.dumps(spec))
-    for number, piece in own.pieces.items():
-        assert backend.token_to_id(piece) == number, piece
-    for token in new:
-        assert backend.id_to_token(token.number) is not None, token.piece
-    assert backend.get_vocab_size() == len(own.pieces) + len(new)
+    settled = {number: piece for piece, number in backend.get_vocab().items()}
+    wrong = [piece for number, piece in own.pieces.items() if settled.get(number) != piece]
+    wrong += [token.piece for token in new if token.number not in settled]
+    if wrong or len(settled) != len(own.pieces) + len(new):
+        raise ValueError(f"{len(wrong)} tokens have another id than they should")
     return backend
 
 
@@ -97,41 +103,47 @@ def _entry(number: int, content: str, flags: "AddedToken | None" = None) -> dict
 
 
 def _enter_scored(
-    model: dict[str, Any], pieces: dict[str, int], texts: list[NewToken], others: Sequence[Tokens]
+    model: dict[str, Any],
+    pieces: dict[str, int],
+    texts: list[NewToken],
+    theirs: Sequence[dict[str, Any]],
 ) -> None:
     """Enter pieces into a Unigram, whose ids are positions."""
     vocabulary = model["vocab"]
     lowest = min((score for _, score in vocabulary), default=0.0)
     scores = {}
     for token in texts:
-        theirs = (others[token.origin].backend or {}).get("model", {}).get("vocab")
-        listed = isinstance(theirs, list) and token.theirs < len(theirs)
-        scores[token.number] = theirs[token.theirs][1] if listed else lowest
+        scored = theirs[token.origin].get("vocab")
+        listed = isinstance(scored, list) and token.theirs < len(scored)
+        scores[token.number] = scored[token.theirs][1] if listed else lowest
     known = {piece for piece, _ in vocabulary}
     for piece, number in sorted(pieces.items(), key=lambda item: item[1]):
         if piece not in known:
-            assert number == len(vocabulary), piece
+            if number != len(vocabulary):
+                raise ValueError(f"no piece has the id {len(vocabulary)}")
             vocabulary.append([piece, scores.get(number, lowest)])
 
 
 def _enter_merges(
     model: dict[str, Any],
     known: set[str],
-    own: Tokens,
-    others: Sequence[Tokens],
+    spelling: Spelling,
+    theirs: Sequence[tuple[Spelling, Sequence]],
     texts: list[NewToken],
 ) -> list[NewToken]:
     """Give a BPE the merges that lead to new pieces.
 
     Args:
         known: the pieces that it had.
+        spelling: how they are written.
+        theirs: merges of others, and how those write their pieces.
 
     Returns:
         tokens that none leads to, of texts that it could only spell in bytes.
     """
     merges = [_pair(merge) for merge in model["merges"]]
     ranks = {pair: rank for rank, pair in enumerate(merges)}
-    meant = {token.number: own.spelling.read(token.piece) for token in texts}
+    meant = {token.number: spelling.read(token.piece) for token in texts}
     # a byte and a single character are where a text begins to be merged
     texts = [token for token in texts if meant[token.number].kind == "text"]
     reached = known | {token.piece for token in texts if len(token.piece) == 1}
@@ -143,10 +155,10 @@ def _enter_merges(
             ranks[one, two] = len(merges)
             merges.append((one, two))
 
-    for other in others:
-        for one, two in map(_pair, (other.backend or {}).get("model", {}).get("merges") or ()):
-            if other.spelling != own.spelling:
-                one, two = (own.spelling.write(other.spelling.read(part)) for part in (one, two))
+    for other, pairs in theirs:
+        for one, two in map(_pair, pairs):
+            if other != spelling:
+                one, two = (spelling.write(other.read(part)) for part in (one, two))
             if one in reached and two in reached and one + two in wanted:
                 append(one, two)
     unreached = []

@@ -311,16 +311,23 @@ class Vocabulary:
     def _extended(self) -> "PreTrainedTokenizerBase":
         from transformers import PreTrainedTokenizerFast
 
-        if self._own.backend is None:
+        if self._own.description is None:
             raise StudioError(
                 f"The tokenizer of {self.giver.name} cannot be extended, since transformers has no "
                 "fast form of it; choose another vocabulary than union."
             )
         own = self.giver.tokenizer()
+        try:
+            backend = extended(self._own, self._tokens, self.new)
+        except Exception as error:  # strangers' tokenizers: whatever tokenizers raises
+            raise StudioError(
+                f"The tokenizer of {self.giver.name} cannot be extended by the tokens of the "
+                f"others ({str(error)[:200]}); choose another vocabulary than union."
+            ) from error
         kept = {role: getattr(own, role, None) for role in own.SPECIAL_TOKENS_ATTRIBUTES}
         # not of its own class, which would build more than it is given when it is opened again
         return PreTrainedTokenizerFast(
-            tokenizer_object=extended(self._own, self._tokens, self.new),
+            tokenizer_object=backend,
             **{role: token for role, token in kept.items() if isinstance(token, str)},
             extra_special_tokens=list(getattr(own, "extra_special_tokens", None) or ()),
             clean_up_tokenization_spaces=getattr(own, "clean_up_tokenization_spaces", False),
@@ -372,7 +379,7 @@ class Aligned(Model):
         self._rowed = token_tensors(model)
         self.config = self._translated(model.config)
         self.config.vocab_size = vocabulary.size
-        if self.config.eos_token_id in (None, []):
+        if getattr(self.config, "eos_token_id", ()) in (None, []):
             self.config.eos_token_id = self._giver_end()
 
     def __repr__(self) -> str:
@@ -473,7 +480,7 @@ class Aligned(Model):
 
     def _giver_end(self) -> int | list[int] | None:
         """The end of text of who gives the vocabulary, whose ids are its."""
-        return self.vocabulary.giver.config.eos_token_id
+        return getattr(self.vocabulary.giver.config, "eos_token_id", None)
 
 
 def _identity(size: int, length: int) -> "Tensor":

@@ -1,6 +1,7 @@
 """Tokens matched by what they stand for: which rows a merge mixes, which it keeps, what it says."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from studio.merge.live import LiveModel
 from studio.merge.parameter_space import ParameterSpace
 from studio.models import Checkpoint, Model, check_compatible
 from studio.models.tokens import Spelling, Token, Tokens
-from studio.models.union import _segmented
+from studio.models.union import NewToken, _segmented, extended
 from studio.models.vocabulary import Aligned, align, token_tensors, vocabulary_of
 from tests.conftest import make_model
 
@@ -744,6 +745,35 @@ def test_different_vocabularies_are_refused_unless_a_choice_is_made(bytes_pair):
         align(base, [a, b], "nobody")
     with pytest.raises(StudioError, match="no base"):
         align(None, [a, b], "base")
+
+
+def test_a_tokenizer_that_cannot_be_extended(bytes_pair, monkeypatch):
+    from studio.models import vocabulary
+
+    base, _, b = bytes_pair
+    aligned = align(base, [b], "union")[1][0]
+    aligned.vocabulary._own = replace(aligned.vocabulary._own, description=None)
+    with pytest.raises(StudioError, match="no fast form of it"):
+        aligned.tokenizer()
+
+    def refuse(*_):
+        raise ValueError("3 tokens have another id than they should")
+
+    del aligned
+    monkeypatch.setattr(vocabulary, "extended", refuse)
+    with pytest.raises(StudioError, match=r"extended by the tokens of the others \(3 tokens have"):
+        align(base, [b], "union")[1][0].tokenizer()
+
+
+def test_ids_that_are_not_as_settled_are_noticed():
+    own, other = Tokens.of(ENGLISH_BYTES), Tokens.of(OTHER_BYTES)
+    theirs = OTHER_BYTES.convert_tokens_to_ids("<|end|>")
+    assert extended(own, [other], [NewToken(COUNT, "<|end|>", 0, theirs)])
+    with pytest.raises(ValueError, match="another id"):
+        extended(own, [other], [NewToken(COUNT, "the", 0, theirs)])
+    own = Tokens.of(unigram(ENGLISH, 60))
+    with pytest.raises(ValueError, match="no piece has the id"):
+        extended(own, [other], [NewToken(900, "<|end|>", 0, theirs)])
 
 
 def test_only_rows_of_tokens_may_differ_in_number(tmp_path, bytes_pair):
