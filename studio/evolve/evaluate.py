@@ -13,6 +13,7 @@ import torch
 
 from studio.errors import StudioError
 from studio.evolve.generate import BrokenModel, chat_prompt, generate
+from studio.evolve.memory import available
 from studio.runs.records import Evaluation, Outcome
 from studio.tasks.base import LiveTask, Measurement, Score
 
@@ -76,13 +77,10 @@ def evaluate(
             silent = (Score(0.0, {}) if live else task.score(e, "") for e in examples)
             measured = [Measurement("", score) for score in silent]
         except (MemoryError, RuntimeError) as error:
-            if not _out_of_memory(error):
+            if not out_of_memory(error):
                 raise
             if batch_size == 1:
-                raise StudioError(
-                    f"{subject} does not fit the memory of {model.device} even with one question "
-                    "at a time; use precision bf16, smaller models or a larger device."
-                ) from None
+                raise too_large(f"{subject}, with one question at a time,", model) from None
             batch_size //= 2
             del error  # its traceback holds the batch that did not fit
             torch.cuda.empty_cache()
@@ -152,7 +150,19 @@ def _watched(model: "PreTrainedModel", on_token: Callable[[], None]) -> Iterator
             hook.remove()
 
 
-def _out_of_memory(error: Exception) -> bool:
+def too_large(what: str, model: "PreTrainedModel") -> StudioError:
+    """What does not fit the memory, and the numbers."""
+    torch.cuda.empty_cache()
+    held = sum(p.numel() * p.element_size() for p in model.parameters())
+    return StudioError(
+        f"{what} does not fit the memory of {model.device}: {available(model.device) / 1e9:.1f} GB "
+        f"are free beside a model whose plain parameters take {held / 1e9:.1f} GB; use a smaller "
+        "precision (nf4), fewer or smaller sources, or a larger device "
+        "(`python -m studio plan RECIPE` says what is needed)."
+    )
+
+
+def out_of_memory(error: Exception) -> bool:
     """CUDA has a class for it; Apple GPUs and the CPU's allocator raise a plain RuntimeError."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True

@@ -23,7 +23,7 @@ import numpy as np
 
 from studio.errors import StudioError
 from studio.evolve import inputs, optimizers, spaces
-from studio.evolve.evaluate import evaluate
+from studio.evolve.evaluate import evaluate, out_of_memory, too_large
 from studio.evolve.optimizers import Optimizer
 from studio.merge.space import Live, Space
 from studio.recipe import Recipe, Stage
@@ -470,7 +470,12 @@ class _Loop:
             self._release()
             self._live = space.live(self.recipe.precision, self.recipe.base_storage)
         start = time.perf_counter()
-        self._live.apply(genome)
+        try:
+            self._live.apply(genome)
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            raise too_large(f"The merge of candidate {number}", self._live.model) from None
         applied = time.perf_counter() - start
         evaluation = self._evaluate(
             self._live.model, self._live.tokenizer, f"candidate:{number}", task, split, examples

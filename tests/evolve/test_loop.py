@@ -371,6 +371,22 @@ def test_no_memory_at_all_is_a_failed_run_with_a_sentence(tiny_recipe, store, mo
     assert recorded(store, run) == {}
 
 
+def test_no_memory_to_merge_in_is_a_failed_run_with_the_numbers(tiny_recipe, store, monkeypatch):
+    from studio.merge.live import LiveModel
+
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    run = api.create(tiny_recipe(), store)
+    with monkeypatch.context() as patch:
+        patch.setattr(LiveModel, "apply", full)
+        with pytest.raises(StudioError, match=r"merge of candidate 0 .* [\d.]+ GB are free"):
+            api.resume(run, store)
+    assert store.run(run).status == "failed"
+    api.resume(run, store)
+    assert store.run(run).status == "finished"
+
+
 def test_models_that_vanish_are_told_and_the_record_stays(
     tiny_recipe, store, monkeypatch, tmp_path
 ):
