@@ -54,6 +54,16 @@ class How:
     strength: float = 1.0
 
 
+class _Everything:
+    """The mask that drops nothing."""
+
+    def limit(self, density: float) -> None:
+        return None
+
+    def keep(self, limit: None, start: int, values: Tensor) -> Tensor:
+        return torch.ones_like(values)
+
+
 class FixedMerge(Virtual):
     """What a mergekit configuration makes of its models.
 
@@ -280,8 +290,10 @@ class FixedMerge(Virtual):
         name = self._stored(name)
         how = self._how[name]
         base = self._reader(how.base) if how.base else None
+        method, densities = METHODS[how.method], how.setting.densities
+        whole = bool(densities) and min(densities) == 1.0
         ingredients = Ingredients.streamed(
-            METHODS[how.method],
+            replace(method, masks=None) if whole else method,
             self.configuration.seed,
             name,
             base,
@@ -289,6 +301,8 @@ class FixedMerge(Virtual):
             math.prod(self.shape(name)),
             torch.float32,
         )
+        if whole:  # mergekit's default density, for which no entry needs to be ranked
+            ingredients = replace(ingredients, masks=[_Everything()] * len(densities))
         if how.strength != 1.0:  # the base comes last, once the differences have their strength
             ingredients = replace(ingredients, base=None)
         for start, piece in ingredients.merge(how.setting, how.normalize):
