@@ -33,7 +33,7 @@ WITH_OPTIONS = ("csv",)
 FIELDS = (
     "name", "space", "sources", "base", "objectives", "options", "examples", "budget", "population",
     "method", "granularity", "repeats", "scaling", "max_length", "lenders", "scheme", "optimizer",
-    "seed", "baseline",
+    "seed", "precision", "vocabulary", "baseline",
 )  # fmt: skip
 METHOD_NAMES = {
     "dare_ties": "DARE-TIES",
@@ -206,6 +206,11 @@ def _form(recipe: Recipe) -> dict[str, gr.components.Component]:
     with gr.Row():
         add(gr.Dropdown, "optimizer", min_width=150)
         number("seed", 0)
+    with gr.Row():
+        bits = {"fp32": 32, "bf16": 16, "int8": 8, "nf4": 4}
+        choice("precision", [(f"{key} ({n} bit)", key) for key, n in bits.items()], min_width=150)
+        vocabularies = [(text(f"vocabulary_{key}"), key) for key in ("same", "base", "union")]
+        choice("vocabulary", vocabularies, allow_custom_value=True, min_width=150)
     add(gr.Checkbox, "baseline", container=False)
     return made
 
@@ -229,7 +234,7 @@ def _looks(space: str, objectives: list[str], optimizer: str = "") -> dict[str, 
         "scheme": {"visible": space == "both" and len(tasks) > 1},
         "lenders": {"visible": space == "both"},
     }
-    looks |= {key: {"visible": mixes} for key in ("method", "granularity")}
+    looks |= {key: {"visible": mixes} for key in ("method", "granularity", "vocabulary")}
     looks |= {key: {"visible": paths} for key in ("repeats", "scaling", "max_length")}
     if not paths and tasks != objectives:  # every mix of weights has the same length
         looks["objectives"]["value"] = tasks
@@ -275,6 +280,8 @@ def _fields(recipe: Recipe) -> list[Any]:
         "scheme": recipe.search.scheme,
         "optimizer": "auto" if optimizer == automatic else optimizer,
         "seed": recipe.seed,
+        "precision": recipe.precision,
+        "vocabulary": recipe.vocabulary,
         "baseline": recipe.search.random_baseline,
     }
     return [values[key] for key in FIELDS]
@@ -288,7 +295,7 @@ def _examples(recipe: Recipe) -> int | None:
 def overlay(text_: str, *fields: Any) -> Recipe:
     """The YAML's recipe with the form's values written over it.
 
-    What the form does not show (filters, precision, report, …) stays as the YAML has it.
+    What the form does not show (filters, batch size, report, …) stays as the YAML has it.
 
     Raises:
         StudioError: the YAML or a field is wrong.
@@ -306,6 +313,8 @@ def overlay(text_: str, *fields: Any) -> Recipe:
         "base": given["base"] or None,
         "objectives": _objectives(before, given),
         "space": _space(document["space"], given),
+        "precision": given["precision"],
+        "vocabulary": given["vocabulary"] if given["space"] != "data_flow" else "same",
     }
     tasks = [name for name in given["objectives"] or [] if name not in PROPERTIES]
     several = given["space"] == "both" and len(tasks) > 1

@@ -106,6 +106,11 @@ TABLE: dict[str, tuple[str, str, str]] = {
     "whole_model": ("whole model", "モデル全体", "整个模型"),
     "population": ("Population", "集団の大きさ", "种群大小"),
     "budget": ("Candidates", "候補の数", "候选数"),
+    "precision": ("Precision", "精度", "精度"),
+    "vocabulary": ("Vocabulary", "語彙", "词表"),
+    "vocabulary_same": ("the same in all", "全モデル共通", "所有模型相同"),
+    "vocabulary_base": ("the base's", "ベースのもの", "基础模型的"),
+    "vocabulary_union": ("all tokens of all", "すべての和集合", "全部词元的并集"),
     "seed": ("Seed", "乱数シード", "随机种子"),
     "baseline": (
         "Random search as well, with the same budget",
