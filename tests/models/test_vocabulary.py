@@ -855,6 +855,23 @@ def test_mergekit_merges_a_base_vocabulary_the_same(bytes_pair, tmp_path, method
         "model"]["vocab"]  # fmt: skip
 
 
+@pytest.mark.parametrize("wide", ["base", "source"])
+def test_mergekit_leaves_padding_out(bytes_pair, tmp_path, wide):
+    from studio.merge.mergekit_config import mergekit_yaml
+    from tests.merge.test_mergekit import run_mergekit
+
+    base, a, _ = bytes_pair
+    padded = save(tmp_path / "padded", ENGLISH_BYTES, seed=5, rows=384)
+    models = (padded, a) if wide == "base" else (base, padded)
+    live, space = merged(models[0], [models[1]], "task_arithmetic", "same")
+    live.apply(np.array([0.7]))
+    text = mergekit_yaml(space, np.array([0.7]), "float32")
+    assert "none of padding" in text
+    theirs = run_mergekit(text, tmp_path / "mergekit")[EMBEDDING]
+    assert theirs.shape[0] == COUNT <= table(live).shape[0]
+    torch.testing.assert_close(table(live)[:COUNT], theirs)
+
+
 def test_what_mergekit_cannot_align(pair, tmp_path):
     from studio.merge.mergekit_config import mergekit_obstacle
 
