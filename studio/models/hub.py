@@ -1,7 +1,8 @@
 """Hub repositories become folders on this machine.
 
-Knows what may be fetched, what a download needs and what can go wrong with one. Resuming, caching
-and progress bars are huggingface_hub's. Refuses to know what was downloaded.
+Knows what may be fetched, what a download needs and what can go wrong with one. Downloading and
+caching are huggingface_hub's, but for what it would begin anew (`studio.models.resuming`). Refuses
+to know what was downloaded.
 """
 
 import errno
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from studio.errors import StudioError
+from studio.models import resuming
 from studio.models.headers import PICKLED
 
 #: What is fetched of a hub repository: weights, configuration, tokenizer, card. Never code, never
@@ -19,6 +21,8 @@ from studio.models.headers import PICKLED
 WANTED = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken", "README.md"]
 UNWANTED = ["*/*", "consolidated*"]
 
+#: Files from this size are worth resuming, in bytes; smaller ones are fetched many at a time.
+LARGE = 10_000_000
 #: Left free on the disk by a download, so that runs can still be recorded.
 SPARE = 1 << 30
 
@@ -37,7 +41,9 @@ def download(name: str, revision: str | None, file: str | None = None) -> Path:
 
     try:
         with _progress():
-            _look_ahead(name, revision, file)
+            commit, large = _look_ahead(name, revision, file)
+            for part in large:
+                resuming.fetch(name, part, commit)
             if file is not None:
                 return Path(hf_hub_download(name, file, revision=revision))
             return Path(
@@ -80,8 +86,11 @@ def download(name: str, revision: str | None, file: str | None = None) -> Path:
         ) from error
 
 
-def _look_ahead(name: str, revision: str | None, file: str | None) -> None:
+def _look_ahead(name: str, revision: str | None, file: str | None) -> tuple[str, list[str]]:
     """Check, before a byte is fetched, that there is something to fetch and room for it.
+
+    Returns:
+        the commit, and the large files of it that are not here.
 
     Raises:
         StudioError: no safetensors in the repository, or too little space on the disk.
@@ -92,7 +101,7 @@ def _look_ahead(name: str, revision: str | None, file: str | None) -> None:
     try:
         info = HfApi().model_info(name, revision=revision, files_metadata=True, timeout=10)
     except Exception:  # no network, no such repository, no access: the download itself says so
-        return
+        return "", []
     files = {sibling.rfilename: sibling.size or 0 for sibling in info.siblings or []}
     if file is not None:
         files = {file: files.get(file, 0)}
@@ -100,11 +109,12 @@ def _look_ahead(name: str, revision: str | None, file: str | None) -> None:
         _check_kind(name, list(files))
         wanted = filter_repo_objects(files, allow_patterns=WANTED, ignore_patterns=UNWANTED)
         files = {file: files[file] for file in wanted}
-    needed = sum(
-        size
+    missing = {
+        file: size
         for file, size in files.items()
         if not isinstance(try_to_load_from_cache(name, file, revision=info.sha), str)
-    )
+    }
+    needed = sum(missing.values())
     cache = Path(constants.HF_HUB_CACHE)
     free = shutil.disk_usage(next(p for p in (cache, *cache.parents) if p.exists())).free
     if needed and needed + SPARE > free:
@@ -112,6 +122,7 @@ def _look_ahead(name: str, revision: str | None, file: str | None) -> None:
             f"{name} takes {needed / 1e9:.1f} GB, and the disk of {cache} has {free / 1e9:.1f} GB "
             "free; free some space or set HF_HOME to another disk. Nothing was downloaded."
         )
+    return info.sha, [file for file, size in missing.items() if size >= LARGE]
 
 
 def _check_kind(name: str, files: list[str]) -> None:
