@@ -28,7 +28,7 @@ def test_ci_calls_exactly_the_readmes_test_command():
 
 def ci_line() -> str:
     lines = (ROOT / ".ci/run").read_text(encoding="utf-8").splitlines()
-    (line,) = (line for line in lines if "pip install" in line and not line.startswith("#"))
+    (line,) = (line for line in lines if "pip install -e" in line and not line.startswith("#"))
     return line
 
 

@@ -35,11 +35,14 @@ class Packed:
     Args:
         kind: "int8" or "nf4".
         shape: of the tensor; its last block may be short.
-        device: where it lies.
+        device: where it lies; for nf4 a CPU or a CUDA device.
 
     Attributes:
         count: numbers in the tensor.
         nbytes: bytes it takes.
+
+    Raises:
+        StudioError: nf4 on another device, or without bitsandbytes.
 
     Example:
         >>> packed = Packed.of(torch.ones(3, 64), "nf4")  # doctest: +SKIP
@@ -48,6 +51,11 @@ class Packed:
     """
 
     def __init__(self, kind: str, shape: Sequence[int], device: torch.device | str = "cpu"):
+        if kind == "nf4" and torch.device(device).type not in ("cpu", "cuda"):
+            raise StudioError(
+                f"Precision nf4 works on CPUs and CUDA devices, not on {device}; use int8, bf16 or "
+                "fp32."
+            )
         self.kind = kind
         self.shape = tuple(shape)
         self.count = math.prod(self.shape)

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from studio.errors import StudioError
 from studio.models import packed as module
 from studio.models.packed import BITS, BLOCK, Packed
 from studio.models.packed_model import Dense, PackedLinear
@@ -89,6 +90,11 @@ def test_a_dense_base_is_not_rounded_further():
     with torch.no_grad():
         got = layer(inputs).T
     assert relative(got, base.float() + layer.delta.dense(torch.float32)) < 1e-6
+
+
+def test_a_device_without_nf4_is_named():
+    with pytest.raises(StudioError, match="not on mps"):
+        Packed("nf4", (1, BLOCK), "mps")
 
 
 def test_nothing_is_fetched_to_compute_with(caplog):
