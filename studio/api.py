@@ -30,9 +30,9 @@ from studio.workspace import ASSETS, subfolder, workspace
 from studio.yaml_page import page_text, read_page
 
 __all__ = [
-    "card", "curve", "delete", "describe", "evaluate", "evolve", "export", "front", "memory",
-    "merge", "models", "open_store", "plan", "progress", "push", "report", "restart", "resume",
-    "scores_of", "start", "stop", "strip", "subject", "take_up",
+    "card", "cards", "curve", "delete", "describe", "evaluate", "evolve", "export", "front",
+    "memory", "merge", "models", "open_store", "plan", "progress", "push", "report", "restart",
+    "resume", "scores_of", "start", "stop", "strip", "subject", "take_up",
 ]  # fmt: skip
 
 SAMPLE_RUN = ASSETS / "sample-run.sqlite"
@@ -82,6 +82,29 @@ def describe(name: str, base: str | None = None) -> dict[str, Any]:
     from studio.models import describe
 
     return describe(name, base)
+
+
+def cards(recipe: Recipe | str | Path, store: Store | None = None) -> list[dict[str, Any]]:
+    """Cards of a recipe's base, if it has one, and sources, each with its ``role``.
+
+    A model that cannot be opened has a ``name``, a ``role`` and an ``error``; sources say whether
+    they fit the base.
+    """
+    from studio.evolve.spaces import open_model
+    from studio.models.opening import card
+
+    recipe = _recipe(recipe)
+    shown, base = [], None
+    for role, name in [("base", recipe.base), *(("source", name) for name in recipe.sources)]:
+        if name is None:
+            continue
+        try:
+            model = open_model(name, store)
+            shown.append({"role": role, **card(model, base, recipe.vocabulary)})
+            base = model if role == "base" else base
+        except StudioError as error:
+            shown.append({"role": role, "name": name, "error": str(error)})
+    return shown
 
 
 # ── runs ──────────────────────────────────────────────────────────────────────────────────────

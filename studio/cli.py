@@ -93,25 +93,29 @@ def models(context: typer.Context, as_json: Json = False) -> None:
 @known.command("show")
 def show_models(
     names: Annotated[
-        list[str], typer.Argument(help="Bundled names, folders, GGUF files, adapters, hub ids.")
-    ],
+        list[str] | None,
+        typer.Argument(help="Bundled names, folders, GGUF files, adapters, hub ids."),
+    ] = None,
     base: Annotated[
         str | None, typer.Option(help="Also say whether each can be merged with this base.")
     ] = None,
     recipe: Annotated[
-        Path | None, typer.Option(help="Also say what this recipe takes of the memory.")
+        Path | None,
+        typer.Option(help="Say what this recipe takes of the memory; with no names, its models."),
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Show cards of models: what they are, whether they fit a base, what a recipe takes."""
     from studio import api
 
-    cards = [api.describe(name, base) for name in names]
+    if not names and not recipe:
+        raise StudioError("Name a model to show, or a recipe: models show --recipe RECIPE.yaml")
+    cards = [api.describe(name, base) for name in names] if names else api.cards(recipe)
     memory = api.memory(recipe) if recipe else []
     if as_json:
         return _json({"models": cards, "memory": memory})
     for card in cards:
-        out.print(_card(card, base))
+        out.print(_card(card))
     if memory:
         out.print(_memory(memory))
 
@@ -472,8 +476,11 @@ def _dtype(card: dict[str, Any]) -> str:
     return card["dtype"] if made_of in (None, card["dtype"]) else f"{made_of} → {card['dtype']}"
 
 
-def _card(card: dict[str, Any], base: str | None) -> str:
+def _card(card: dict[str, Any]) -> str:
     """A model's card, a fact a line."""
+    title = f"[bold]{_plain(card['name'])}[/]"
+    if card.get("error"):
+        return f"{title}\n  {_plain(card['error'])}"
     facts = {
         "architecture": card["architecture"],
         "layers": card["layers"],
@@ -487,11 +494,10 @@ def _card(card: dict[str, Any], base: str | None) -> str:
     }
     if card["base"]:
         facts["adapter on"] = card["base"]
-    if base:
-        facts["fits"] = f"yes, {base}" if card["fits"] else f"no: {card['why']}"
-    lines = [f"[bold]{_plain(card['name'])}[/]"]
+    if "fits" in card:
+        facts["fits the base"] = "yes" if card["fits"] else f"no: {card['why']}"
     # lines and no table, which would break paths
-    return "\n".join(lines + [f"  {name:<14}{_plain(value)}" for name, value in facts.items()])
+    return "\n".join([title] + [f"  {name:<14}{_plain(value)}" for name, value in facts.items()])
 
 
 def _memory(rows: list[dict[str, Any]]) -> Table:

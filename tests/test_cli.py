@@ -234,7 +234,7 @@ def test_a_card_says_whether_a_model_fits_and_what_a_recipe_takes(
     deeper = family_factory(layers=4)["base"]
     shown = ("models", "show", tiny_family["ja"], "--base")
     status, out, _ = studio(*shown, tiny_family["base"])
-    assert status == 0 and re.search(r"fits +yes, .*base", out)
+    assert status == 0 and re.search(r"fits the base +yes", out)
     status, out, _ = studio(*shown, deeper)
     assert status == 0 and "no: " in out and "has 4 layers, the second 3" in out
     status, out, _ = studio(*shown, deeper, "--recipe", recipe_file(), "--json")
@@ -244,6 +244,12 @@ def test_a_card_says_whether_a_model_fits_and_what_a_recipe_takes(
     assert 0 < sizes["bf16"] < sizes["fp32"]
     status, out, _ = studio(*shown[:3], "--recipe", recipe_file())
     assert status == 0 and re.search(r"fp32\s+0\.\d\d GB", out)
+    status, out, _ = studio("models", "show", "--recipe", recipe_file(), "--json")
+    shown = json.loads(out)["models"]
+    assert [card["role"] for card in shown] == ["base", "source", "source"]
+    assert all(card["fits"] for card in shown[1:])
+    status, _, err = studio("models", "show")
+    assert status == 2 and "Name a model to show" in err
 
 
 def test_an_empty_workspace_says_how_to_begin(studio):

@@ -11,7 +11,7 @@ from studio.errors import StudioError
 from studio.models import adapter, sources
 from studio.models.adapter import Adapter
 from studio.models.checkpoint import Checkpoint
-from studio.models.compatibility import check_compatible
+from studio.models.compatibility import SAME, check_compatible
 from studio.models.gguf import Gguf
 from studio.models.model import Model
 
@@ -84,21 +84,28 @@ def _base(taken: sources.Name, folder: Path) -> Model:
 
 
 def describe(name: str | Path, base: str | Path | None = None) -> dict[str, Any]:
-    """What a card shows of a model; JSON-able. Reads headers only, and tokenizers with a base.
-
-    Args:
-        base: where one is named, ``fits`` says whether it can be merged with the model, and ``why``
-            it cannot.
+    """The `card` of a model by name, beside that of a base if one is named.
 
     Raises:
         StudioError: one of them cannot be opened: see `open_source`.
     """
     model = open_source(name)
+    return card(model, None if base is None else open_source(base))
+
+
+def card(model: Model, base: Model | None = None, vocabulary: str = SAME) -> dict[str, Any]:
+    """What a card shows of a model; JSON-able. Reads headers only, and tokenizers with a base.
+
+    Args:
+        base: where there is one, ``fits`` says whether it can be merged with the model, and ``why``
+            it cannot.
+        vocabulary: a recipe's; only with "same" both must have one.
+    """
     config = model.config
     dtype = str(model.dtype).removeprefix("torch.")
-    card = {
+    shown = {
         "name": model.name,
-        "kind": _KINDS[type(model)],
+        "kind": _KINDS.get(type(model), "merge"),
         "architecture": model.architecture,
         "layers": model.layers,
         "hidden": config.hidden_size,
@@ -114,10 +121,9 @@ def describe(name: str | Path, base: str | Path | None = None) -> dict[str, Any]
         "path": str(model.path),
     }
     if base is None:
-        return card
-    ancestor = open_source(base)
+        return shown
     try:
-        check_compatible(ancestor, [model])
+        check_compatible(base, [model], vocabulary)
     except StudioError as error:
-        return card | {"fits": False, "why": str(error)}
-    return card | {"fits": True, "why": None}
+        return shown | {"fits": False, "why": str(error)}
+    return shown | {"fits": True, "why": None}

@@ -20,7 +20,7 @@ from studio.models.sources import bundled
 from studio.recipe import PROPERTIES, DataFlow, MethodName, Parameter, Recipe
 from studio.runs import Candidate, Progress
 from studio.tasks import objective_names
-from studio.ui import pieces, plots, words
+from studio.ui import pieces, plots, sources, words
 from studio.ui.shared import engine, esc, percent, run_choices, store, toast
 from studio.ui.strings import say, text
 from studio.workspace import ASSETS
@@ -116,6 +116,8 @@ def build() -> Evolve:
                 show_line_numbers=False,
                 elem_id="command",
             )
+            form = [fields[key] for key in FIELDS]
+            sources.build([view, code, *form], in_view)
         with gr.Column(scale=7, min_width=320):
             status = gr.HTML(elem_id="status")
             with gr.Row(elem_classes="es-buttons"):
@@ -131,7 +133,6 @@ def build() -> Evolve:
                 elem_id="candidates",
                 buttons=[],
             )
-    form = [fields[key] for key in FIELDS]
     quiet = {"show_progress": "hidden", "api_visibility": "private"}
     yaml_tab.select(toast(to_yaml), [code, *form], [code, view], **quiet)
     form_tab.select(toast(to_form), [code], [*form, view], **quiet)
@@ -424,9 +425,18 @@ def fill(preset: str) -> list[Any]:
     return [*_shown(recipe), recipe.to_yaml()]
 
 
+def in_view(view: str, text_: str, *fields: Any) -> Recipe:
+    """The recipe that the form or the YAML shows, whichever is open.
+
+    Raises:
+        StudioError: it is wrong.
+    """
+    return overlay(text_, *fields) if view == "form" else Recipe.from_yaml(text_)
+
+
 def start(view: str, text_: str, *fields: Any) -> Any:
     """Start the recipe in view; the page then watches it."""
-    recipe = overlay(text_, *fields) if view == "form" else Recipe.from_yaml(text_)
+    recipe = in_view(view, text_, *fields)
     engine()
     run = api.start(recipe, store())
     return gr.update(choices=run_choices(store().runs()), value=run)

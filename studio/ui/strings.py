@@ -31,6 +31,23 @@ TABLE: dict[str, tuple[str, str, str]] = {
     "results": ("Results", "結果", "结果"),
     "chat": ("Chat", "チャット", "对话"),
     "take_home": ("Take home", "持ち帰る", "带走"),
+    # ── cards of the recipe's models ──
+    "models": ("Models and memory", "モデルとメモリ", "模型与内存"),
+    "architecture": ("Architecture", "構造", "架构"),
+    "hidden": ("Hidden size", "隠れ層の幅", "隐藏维度"),
+    "dtype": ("Numbers", "数値型", "数值类型"),
+    "licence": ("Licence", "ライセンス", "许可证"),
+    "not_stated": ("not stated", "記載なし", "未注明"),
+    "tied": ("(tied head)", "（ヘッド共有）", "（共享输出头）"),
+    "fits": ("Fits the base.", "ベースと組み合わせられます。", "与基础模型匹配。"),
+    "memory_here": (
+        "What the recipe takes, at the most",
+        "このレシピが使うメモリ（最大）",
+        "该配方所需内存（最多）",
+    ),
+    "memory": ("Memory", "メモリ", "内存"),
+    "at_a_time": ("Answers at a time", "同時に答える数", "同时回答数"),
+    "does_not_fit": ("does not fit here", "ここでは不足", "此处不足"),
     # ── recipe form ──
     "preset": ("Begin with", "ひな形", "从范例开始"),
     "form": ("Form", "フォーム", "表单"),
@@ -38,9 +55,9 @@ TABLE: dict[str, tuple[str, str, str]] = {
     "name": ("Name", "名前", "名称"),
     "sources": ("Sources", "元モデル", "来源模型"),
     "sources_info": (
-        "Bundled models; or type a local folder or a hub id and press Enter.",
-        "同梱モデルのほか、フォルダや Hub の ID を入力して Enter。",
-        "内置模型；也可输入本地文件夹或 Hub ID 后按回车。",
+        "Bundled models; or type a folder, a GGUF file, an adapter or a hub id and press Enter.",
+        "同梱モデルのほか、フォルダ、GGUF、アダプタ、Hub の ID を入力して Enter。",
+        "内置模型；也可输入文件夹、GGUF 文件、适配器或 Hub ID 后按回车。",
     ),
     "sources_info_paths": (
         "The first is the main model: embedding, first and last layer and head are its own.",

@@ -14,7 +14,17 @@ from studio.recipe import Recipe
 from studio.runs import Evaluation, Store
 from studio.runs.lock import hold
 from studio.tasks import load_task, objective_names, task_names
-from studio.ui import chat, evolve, page, results, shared, strings, take_home, words
+from studio.ui import (
+    chat,
+    evolve,
+    page,
+    results,
+    shared,
+    sources,
+    strings,
+    take_home,
+    words,
+)
 
 ENGLISH = SimpleNamespace(headers={"accept-language": "en"}, query_params={})
 RECIPE = "base: bonsai-base\nsources: [bonsai-ja, bonsai-math]\nobjectives: [{task: jmath}]\n"
@@ -24,7 +34,7 @@ RECIPE = "base: bonsai-base\nsources: [bonsai-ja, bonsai-math]\nobjectives: [{ta
 def store(tmp_path, monkeypatch) -> Store:
     """An empty store that every tab reads."""
     made = Store(tmp_path / "runs.sqlite")
-    for tab in (chat, evolve, page, results, take_home):
+    for tab in (chat, evolve, page, results, sources, take_home):
         monkeypatch.setattr(tab, "store", lambda: made)
     yield made
     made.close()
@@ -56,6 +66,23 @@ def test_the_form_offers_only_tasks_that_can_be_searched_for(questions):
         field = evolve._form(evolve.default_recipe())["objectives"]
     assert [value for _, value in field.choices] == offered
     assert set(evolve.WITH_OPTIONS) <= set(offered)
+
+
+# ── the recipe's models ──
+
+
+@pytest.mark.parametrize("language", strings.LANGUAGES)
+def test_the_recipes_models_have_cards(store, tiny_recipe, family_factory, language):
+    deeper = str(family_factory(layers=4)["ja"])
+    made = tiny_recipe()
+    shown = sources.look(made, language)
+    assert shown.count("<section") == 3 and shown.count("✓") == 2
+    assert "Mistral" in shown and "float32" in shown and "apache-2.0" in shown
+    assert all(f'<th scope="row">{p}</th>' in shown for p in ("fp32", "bf16", "int8", "nf4"))
+    wrong = made.model_copy(update={"sources": [deeper, "no-such-<b>model"]})
+    shown = sources.look(wrong, language)
+    assert "✗" in shown and "has 2 layers, the second 4" in shown
+    assert "no-such-&lt;b&gt;model" in shown and "<b>model" not in shown
 
 
 # ── watching ──────────────────────────────────────────────────────────────────────────────────
