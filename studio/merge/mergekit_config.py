@@ -11,7 +11,9 @@ from studio.errors import StudioError
 from studio.merge.data_flow import PROJECTIONS, WRITERS, DataFlowSpace
 from studio.merge.parameter_space import ParameterSpace, Part, Setting
 from studio.merge.space import Space
-from studio.models import bundled
+from studio.models import Model, bundled
+from studio.models.adapter import Adapter
+from studio.models.gguf import Gguf
 from studio.models.vocabulary import Vocabulary, unaligned, vocabulary_of
 
 _RANDOM = """\
@@ -33,6 +35,10 @@ def mergekit_obstacle(space: Space) -> str | None:
     for source in space.sources:
         if hasattr(unaligned(source), "models"):
             return f"{source.name} is a merge that was never written to disk."
+    for model in map(unaligned, space.models):
+        below = model.base if isinstance(model, Adapter) else model
+        if isinstance(below, Gguf):
+            return f"mergekit does not read GGUF files, and {below.name} is one."
     template = space.template
     biased = any(name.endswith(".bias") for name in template.names())
     if biased and template.architecture in _WITHOUT_BIASES:
@@ -113,7 +119,7 @@ def mergekit_yaml(space: ParameterSpace, genome: np.ndarray, dtype: str) -> str 
         document["parameters"] = {"normalize": space.normalize}
     if space.method.masks:  # mergekit takes no notice; for whoever merges this with the Studio
         document["random_seed"] = space.seed
-    comment = "# Made by EvoLLM Studio. Run with: mergekit-yaml mergekit.yaml OUTPUT_FOLDER\n"
+    comment = _made(space)
     if vocabulary := vocabulary_of(space.models):
         of_donor = vocabulary.giver is unaligned(_donor(space))
         document["tokenizer"] = {"source": "base" if of_donor else _path(vocabulary.giver)}
@@ -153,7 +159,7 @@ def mergekit_path_yaml(space: DataFlowSpace, genome: np.ndarray, dtype: str) -> 
     }
     if dtype != "float32":
         document["out_dtype"] = dtype
-    comment = "# Made by EvoLLM Studio. Run with: mergekit-yaml mergekit.yaml OUTPUT_FOLDER\n"
+    comment = _made(space)
     if any(model.name in bundled() for model in space.models):
         comment += _BUNDLED
     text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, default_flow_style=None)
@@ -168,8 +174,24 @@ def _donor(space: ParameterSpace):
     return space.sources[0] if "t" in space.method.genes else space.template
 
 
-def _path(model) -> str:
-    return f"assets/models/{model.name}" if model.name in bundled() else model.name
+def _made(space: Space) -> str:
+    """The first line: what to do with the file."""
+    adapted = any(isinstance(unaligned(model), Adapter) for model in space.models)
+    cache = "--lora-merge-cache CACHE_FOLDER " if adapted else ""
+    return f"# Made by EvoLLM Studio. Run with: mergekit-yaml {cache}mergekit.yaml OUTPUT_FOLDER\n"
+
+
+def _path(model: Model) -> str:
+    """What mergekit calls a model; an adapter is BASE+ADAPTER."""
+    model = unaligned(model)
+    if isinstance(model, Adapter):
+        return f"{_path(model.base)}+{_place(model, 'adapters')}"
+    return _place(model, "models")
+
+
+def _place(model: Model, shelf: str) -> str:
+    name = model.name.partition("+")[0]
+    return f"assets/{shelf}/{name}" if name in bundled() else name
 
 
 def _slice(space: ParameterSpace, parts: list, outer: list) -> dict:

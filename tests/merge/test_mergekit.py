@@ -20,7 +20,8 @@ def run_mergekit(text: str, out) -> dict[str, torch.Tensor]:
     from safetensors.torch import load_file
 
     config = MergeConfiguration.model_validate(yaml.safe_load(text))
-    run_merge(config, str(out), MergeOptions(quiet=True, write_model_card=False))
+    options = {"quiet": True, "write_model_card": False, "lora_merge_cache": f"{out}-adapters"}
+    run_merge(config, str(out), MergeOptions(**options))
     merged = {}
     for file in out.glob("*.safetensors"):
         merged |= load_file(file)
@@ -157,3 +158,42 @@ def test_bundled_models_are_named_by_their_folder(make_space, monkeypatch):
     models = [s["model"] for s in yaml.safe_load(text)["slices"][0]["sources"]]
     assert models[0] == "assets/models/bonsai-ja" and os.path.isabs(models[1])
     assert "relative to the folder of EvoLLM Studio" in text
+
+
+# ── adapters and other formats ────────────────────────────────────────────────────────────────
+
+
+def test_mergekit_merges_adapters_the_same(family_factory, tmp_path, random_genome):
+    import peft
+    from transformers import AutoModelForCausalLM
+
+    from studio.merge.parameter_space import ParameterSpace
+    from studio.models import open_source
+
+    base = family_factory(architecture="llama")["base"]
+    folders = []
+    for seed in (1, 2):
+        model = AutoModelForCausalLM.from_pretrained(base)
+        settings = peft.LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "up_proj"])
+        adapted = peft.get_peft_model(model, settings)
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for parameter in adapted.parameters():
+                if parameter.requires_grad:
+                    parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.05)
+        folders.append(tmp_path / f"adapter-{seed}")
+        adapted.save_pretrained(folders[-1])
+    sources = [open_source(folder) for folder in folders]
+    space = ParameterSpace(open_source(base), sources, method="task_arithmetic")
+    text = mergekit_yaml(space, random_genome(space), "float32")
+    assert f"{base}+{folders[0]}" in text and "--lora-merge-cache" in text
+    compare(space, random_genome(space), tmp_path)
+
+
+def test_mergekit_reads_no_gguf(make_space, monkeypatch):
+    from studio.models.gguf import Gguf
+
+    space = make_space()
+    monkeypatch.setattr(space.base, "__class__", Gguf)
+    assert "does not read GGUF files" in mergekit_obstacle(space)
+    assert mergekit_yaml(space, space.initial, "float32") is None
