@@ -75,12 +75,14 @@ def need(
     entry = (compute_dtype(device) if packed else dtype_of(precision)).itemsize
     template = space.template
     matrices = [math.prod(template.shape(name)) for name in template.names() if ".layers." in name]
+    # int8 is unpacked by way of float32
+    unpacked = {"nf4": entry, "int8": entry + 4}.get(precision, 0)
     merging = GPU_CHUNK * _MERGING if space.kind == "parameter" else 0
     return Need(
         resident=space.memory(precision, base, device),
         merging=min(merging, _MERGING * max(matrices)),
         scoring=_sequence(template.config, _layers(space), entry, prompt, answer),
-        unpacking=max(matrices) * entry if packed else 0,
+        unpacking=max(matrices) * unpacked,
     )
 
 
