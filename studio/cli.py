@@ -471,9 +471,9 @@ def _summary(run: str, store: "Store", as_json: bool) -> None:
 
 
 def _dtype(card: dict[str, Any]) -> str:
-    """The dtype its tensors have here, and what they are made of where that is another."""
-    made_of = {"gguf": card["stored"], "adapter": card["base"]}.get(card["kind"])
-    return card["dtype"] if made_of in (None, card["dtype"]) else f"{made_of} → {card['dtype']}"
+    """The dtype its tensors have here, and the quantization they are made of."""
+    dtype, stored = card["dtype"], card["stored"]
+    return dtype if card["kind"] != "gguf" else f"{stored} → {dtype}"
 
 
 def _card(card: dict[str, Any]) -> str:

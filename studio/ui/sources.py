@@ -27,7 +27,7 @@ def build(
     with gr.Accordion(text("models"), open=False, elem_id="models") as accordion:
         shown = gr.HTML(elem_id="model-cards")
 
-    def show(*given: Any, request: gr.Request) -> str:
+    def show(request: gr.Request, *given: Any) -> str:
         return look(recipe_of(*given), language_of(request))
 
     accordion.expand(toast(show), list(inputs), shown, api_visibility="private")
@@ -48,10 +48,11 @@ def look(recipe: Recipe, language: str) -> str:
 def card(one: dict[str, Any], language: str) -> str:
     """One model, or why it cannot be opened."""
     role = esc(say(language, f"role_{one['role']}"))
-    head = f"<header><b>{esc(one['name'])}</b> <span>{role}</span></header>"
+    on = f" · LoRA + {esc(one['base'])}" if one.get("base") else ""
+    head = f"<header><b>{esc(one['name'])}</b> <span>{role}{on}</span></header>"
     if one.get("error"):
         return f'<section class="es-model">{head}<p class="no">{esc(one["error"])}</p></section>'
-    made_of = {"gguf": one["stored"], "adapter": one["base"]}.get(one["kind"])
+    quantized = f"{one['stored']} → " if one["kind"] == "gguf" else ""
     tied = say(language, "tied") if one["tied"] else ""
     facts = {
         "architecture": one["architecture"].removesuffix("ForCausalLM"),
@@ -59,7 +60,7 @@ def card(one: dict[str, Any], language: str) -> str:
         "hidden": f"{one['hidden']:,}",
         "vocabulary": f"{one['vocab']:,}",
         "parameters": f"{one['parameters'] / 1e6:,.1f} M {tied}",
-        "dtype": f"{made_of} → {one['dtype']}" if made_of else one["dtype"],
+        "dtype": f"{quantized}{one['dtype']}",
         "size": f"{one['size'] / 1e6:,.1f} MB",
         "licence": one["licence"] or say(language, "not_stated"),
     }

@@ -428,6 +428,17 @@ def test_a_front_is_read_and_picked_from(visit, aims, width):
     page.get_by_role("option", name="★ #1 · jmath 70.0 · emath 50.0 · 7 layers").click()
 
 
+def test_the_recipes_models_are_described_when_asked_for(visit):
+    page = visit()
+    page.locator("#field-base input").fill("smollm2-nothing")
+    page.locator("#field-base input").press("Enter")
+    page.locator("#models > button").click()
+    cards = page.locator(".es-model")
+    cards.nth(3).wait_for()
+    assert "smollm2-nothing" in cards.nth(0).inner_text()  # one that is not there hides no other
+    assert "Mistral" in cards.nth(1).inner_text() and "1,536" in cards.nth(1).inner_text()
+
+
 def test_the_form_follows_space_and_objectives(visit):
     page = visit()
     page.get_by_label("data-flow space").check()
