@@ -6,16 +6,21 @@ anything: scores and lineage come from the run.
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import yaml
 
+from studio.errors import StudioError
 from studio.merge.data_flow import DataFlowSpace
 from studio.merge.mergekit_config import mergekit_obstacle
 from studio.merge.space import Space
 from studio.models import bundled
+from studio.models.adapter import Adapter
 from studio.models.licences import licence_of_merge
+from studio.models.sources import split
 from studio.models.vocabulary import unaligned, vocabulary_of
 
 if TYPE_CHECKING:
@@ -27,7 +32,7 @@ _EVOLVED = (
     "[Evolutionary Optimization of Model Merging Recipes](https://arxiv.org/abs/2403.13187)"
 )
 _GIVEN = "made with EvoLLM Studio with the weights given below; nothing was searched"
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(?=$|/[\w./-]+\.gguf$)", re.ASCII)
 
 
 def model_card(
@@ -58,7 +63,7 @@ def model_card(
         **licence,
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
-        "base_model": [model.name for model in real_models(space.models) if _on_the_hub(model)],
+        "base_model": _hub_ids(real_models(space.models)),
         "base_model_relation": "merge",
         "tags": ["merge", "evollm-studio", _tag(space)],
     }
@@ -115,7 +120,7 @@ def fixed_card(title: str, merge: "FixedMerge") -> str:
         **licence,
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
-        "base_model": [model.name for model in merge.models if _on_the_hub(model)],
+        "base_model": _hub_ids(merge.models),
         "base_model_relation": "merge",
         "tags": ["merge", "evollm-studio", method],
     }
@@ -181,9 +186,18 @@ def _model_rows(space: Space) -> list[list]:
     return rows
 
 
-def _on_the_hub(model: "Model") -> bool:
-    local = model.name in bundled() or str(model.path) == model.name
-    return not local and _HUB_ID.fullmatch(model.name) is not None
+def _hub_ids(models: "Sequence[Model]") -> list[str]:
+    """The repositories that models come from; an adapter's base is one of them."""
+    found = []
+    for model in models:
+        with suppress(StudioError):  # a name that nothing could be opened under
+            place = split(model.name).place
+            local = place in bundled() or Path(place).expanduser().exists()
+            if not local and (match := _HUB_ID.match(place)):
+                found.append(match[0])
+        if isinstance(model, Adapter):
+            found += _hub_ids([model.base])
+    return list(dict.fromkeys(found))
 
 
 def _mergekit_sentence(space: Space) -> str:

@@ -117,6 +117,17 @@ def test_hub_models_are_named_in_the_front_matter(make_space):
     assert front["base_model"] == names and front["base_model_relation"] == "merge"
 
 
+def test_pinned_models_and_files_are_named_by_their_repository(make_space):
+    space = make_space()
+    names = ["owner/one/model-Q4.gguf@main", "owner/two@v1"]
+    space.sources = [
+        dataclasses.replace(source, name=name)
+        for source, name in zip(space.sources[:2], names, strict=True)
+    ] + space.sources[2:]
+    front = yaml.safe_load(make_card(space).split("---\n", 2)[1])
+    assert front["base_model"] == ["owner/one", "owner/two"]
+
+
 def test_strangers_text_stays_text(make_space):
     evil = "x<script>alert(1)</script>|y`z\n# heading"
     space = make_space()
