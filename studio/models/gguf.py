@@ -41,6 +41,10 @@ ARCHITECTURES = {
 }
 #: Types that are numbers as they are, by ggml's name.
 _PLAIN = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+#: What GGUF calls transformers' special tokens.
+_SPECIAL = {
+    "bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding",
+}  # fmt: skip
 
 
 @dataclass(repr=False)
@@ -146,8 +150,16 @@ class Gguf(Model):
         """
         stat = self.path.stat()
         try:
+            special = tuple(
+                (role, self._header.metadata.get(f"tokenizer.ggml.{key}_token_id"))
+                for role, key in _SPECIAL.items()
+            )
             converted = _tokenizer(
-                self.path, self._header.documents, self.config.vocab_size, stat.st_mtime_ns
+                self.path,
+                self._header.documents,
+                self.config.vocab_size,
+                special,
+                stat.st_mtime_ns,
             )
         except Exception as error:  # a stranger's file: transformers raises whatever it meets
             raise StudioError(
@@ -197,12 +209,15 @@ class Gguf(Model):
 
 
 @functools.lru_cache(maxsize=4)
-def _tokenizer(file: Path, end: int, tokens: int, changed: int) -> "PreTrainedTokenizerBase":
+def _tokenizer(
+    file: Path, end: int, tokens: int, special: tuple[tuple[str, Any], ...], changed: int
+) -> "PreTrainedTokenizerBase":
     """transformers' conversion of the metadata, cached until the file changes.
 
     Args:
         end: of the metadata in the file.
         tokens: how many the model knows.
+        special: the ids of special tokens, or None, by what transformers calls them.
     """
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
@@ -220,15 +235,17 @@ def _tokenizer(file: Path, end: int, tokens: int, changed: int) -> "PreTrainedTo
     # The conversion gives a vocabulary without unknown tokens one, which the model never saw.
     state = json.loads(converted.backend_tokenizer.to_str())
     known = [token for token in state["added_tokens"] if token["id"] < tokens]
-    if len(known) == len(state["added_tokens"]):
-        return converted
-    state["added_tokens"] = known
-    special = {name: str(token) for name, token in converted.special_tokens_map.items()}
-    return PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer.from_str(json.dumps(state)),
-        chat_template=converted.chat_template,
-        **special,
-    )
+    if len(known) < len(state["added_tokens"]):
+        state["added_tokens"] = known
+        converted = PreTrainedTokenizerFast(
+            tokenizer_object=Tokenizer.from_str(json.dumps(state)),
+            chat_template=converted.chat_template,
+        )
+    # Not every version of transformers takes them over.
+    for role, number in special:
+        token = converted.convert_ids_to_tokens(number) if isinstance(number, int) else None
+        setattr(converted, role, token)
+    return converted
 
 
 def _config(header: GgufHeader) -> "PretrainedConfig":

@@ -245,9 +245,7 @@ def test_a_norm_of_another_size_is_another_base(bases, tmp_path):
     other = save_model(
         make_model(layers=2, architecture="llama", hidden_size=32), tmp_path / "other"
     )
-    with pytest.raises(
-        StudioError, match="another base: it changes .* of 64, .* is 32"
-    ):
+    with pytest.raises(StudioError, match="another base: it changes .* of 64, .* is 32"):
         open_source(f"{folder}+{other}")
 
 
