@@ -118,11 +118,17 @@ def test_the_readme_shows_table_one_and_what_held():
     assert set(rows + held) <= set(shown)
 
 
-@pytest.mark.parametrize("name", ["optimizers", "objectives", "path_export", "memory"])
-def test_the_readme_shows_what_a_benchmark_gave(name):
-    """Every row of a table that the README carries over is one that was measured."""
+SHOWN = ["optimizers", "objectives", "path_export", "memory", "four_bit", "four_bit_evolution",
+         "mergekit_agreement"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_readme_and_docs_show_what_a_benchmark_gave(name):
+    """Every row of a table that they carry over is one that was measured."""
     measured = (published.RESULTS / f"{name}.md").read_text(encoding="utf-8")
-    shown = re.search(rf"<!-- {name} -->\n(.*?)<!-- /{name} -->", README, re.DOTALL)
+    pages = [README, *(p.read_text(encoding="utf-8") for p in sorted(ROOT.glob("docs/*.md")))]
+    found = (re.search(rf"<!-- {name} -->\n(.*?)<!-- /{name} -->", p, re.DOTALL) for p in pages)
+    shown = next(filter(None, found))
     tables = [line for line in shown[1].splitlines() if line.startswith("|")]
     assert len(tables) > 2 and set(tables) <= set(measured.splitlines())
 
