@@ -222,7 +222,10 @@ def _skeleton(path: Path, settings: dict, stored: dict) -> "tuple[PretrainedConf
     import transformers
 
     version = transformers.__version__
-    for architecture in settings.get("architectures") or []:
+    architectures = settings.get("architectures") or []
+    if not isinstance(architectures, list):
+        raise documents.bad_config(path / "config.json", "its architectures are no list")
+    for architecture in architectures:
         if not hasattr(transformers, str(architecture)):
             raise StudioError(
                 f"{path.name} is a {architecture!s:.80}, which transformers {version} does not "
