@@ -88,7 +88,7 @@ class ParameterSpace:
     group of everything, a uniform merge. ``filters`` are substrings of tensor names, as in
     mergekit-evolve: inside each block what a filter matches gets its own genes (the first matching
     filter wins), the rest of the block keeps default ones. Filters never take embedding, head or
-    norms.
+    norms. Where an adapter leaves its base as it is, it has no genes.
 
     Args:
         base: the common ancestor; None for the methods that use none (linear, slerp).
@@ -262,11 +262,22 @@ class ParameterSpace:
             self._add_gene(part, "t", 0, None)
             return
         for index, source in enumerate(self.sources):
+            if self._unchanged(part, source):
+                continue
             # With one source, normalize divides its weight out again: no gene without effect.
             if not (self.normalize and len(self.sources) == 1):
                 self._add_gene(part, "weight", index, source.name)
             if "density" in self.method.genes:
                 self._add_gene(part, "density", index, source.name)
+
+    def _unchanged(self, part: Part, source: "Model") -> bool:
+        """Whether a source is the base there, as an adapter is where it changes nothing.
+
+        Then no weight of it has an effect, unless weights are normalised: it takes its share.
+        """
+        if self.base is None or self.normalize:
+            return False
+        return all(source.shares(name, self.base) for name in part.tensors)
 
     def _add_gene(self, part: Part, kind: str, index: int, source: str | None) -> None:
         low, high = BOUNDS[kind]

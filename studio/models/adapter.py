@@ -138,6 +138,12 @@ class Adapter(Model):
     def names(self) -> list[str]:
         return list(self._names)
 
+    def shares(self, name: str, other: Model) -> bool:
+        """Whether the adapter leaves a tensor of its base as it is."""
+        name = self._stored(name)
+        changed = name in self._updates or name in self._replaced
+        return other is self or (not changed and other.path == self.base.path)
+
     def shape(self, name: str) -> tuple[int, ...]:
         name = self._stored(name)
         return self._replaced[name].shape if name in self._replaced else self.base.shape(name)

@@ -94,6 +94,10 @@ class Model(ABC):
         """The flattened tensor as consecutive pieces, for a file; KeyError as `get`."""
         yield self.get(name).flatten()
 
+    def shares(self, name: str, other: "Model") -> bool:
+        """Whether a tensor is known, without reading it, to be another model's."""
+        return other is self
+
     @property
     def tied(self) -> bool:
         """Whether the output head is the input embedding."""

@@ -205,3 +205,34 @@ def test_genomes_that_mean_nothing_are_refused(make_space, change, message):
 def test_options_that_do_not_fit_are_refused(make_space, options, message):
     with pytest.raises(StudioError, match=message):
         make_space(**options)
+
+
+def test_an_adapter_has_no_genes_where_it_changes_nothing(family_factory, tmp_path):
+    import peft
+    from transformers import AutoModelForCausalLM
+
+    from studio.merge.live import LiveModel
+    from studio.merge.parameter_space import ParameterSpace
+    from studio.models import open_source
+
+    base = family_factory(architecture="llama")["base"]
+    settings = peft.LoraConfig(
+        r=2, target_modules=["q_proj"], layers_to_transform=[1], init_lora_weights=False
+    )
+    peft.get_peft_model(AutoModelForCausalLM.from_pretrained(base), settings).save_pretrained(
+        tmp_path / "adapter"
+    )
+    other = family_factory(architecture="llama")["ja"]
+    models = [open_source(tmp_path / "adapter"), open_source(other)]
+    space = ParameterSpace(open_source(base), models, method="dare_linear")
+    adapted = [name for name in space.names if "adapter" in name]
+    assert len(adapted) == 2 and all(name.startswith("layer 1/") for name in adapted)
+    assert len(space.names) == 2 + 2 * len(space.parts)
+    assert all(row["weight"] > 0 for row in space.table(space.initial))
+    live = LiveModel(space, device="cpu")
+    live.apply(space.initial)
+    merged = live.state_dict()
+    assert merged["model.layers.1.self_attn.q_proj.weight"].isfinite().all()
+    # whoever shares with others has a share: there its weight counts although it changes nothing
+    shared = ParameterSpace(open_source(base), models, method="dare_linear", normalize=True)
+    assert len(shared.names) == 4 * len(shared.parts)
