@@ -6,25 +6,17 @@ process of its own, from after its imports.
 """
 
 import json
-import math
 import os
 import subprocess
 import sys
 
 import pytest
 
-from tests.conftest import make_tokenizer
+from tests.sparse import MISTRAL_7B, sparse_model
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="memory is read from /proc"
 )
-
-#: huggingface.co/mistralai/Mistral-7B-v0.1
-SIZES = {
-    "vocab_size": 32_000, "hidden_size": 4096, "intermediate_size": 14_336,
-    "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128,
-    "max_position_embeddings": 32_768, "rms_norm_eps": 1e-05, "bos_token_id": 1, "eos_token_id": 2,
-}  # fmt: skip
 
 PLAN = """
 import json, pathlib, re, sys, time
@@ -39,13 +31,13 @@ def most():
     return int(re.search(r"VmHWM:\\s+(\\d+) kB", status)[1]) * 1024
 
 imported = psutil.Process().memory_info().rss
-begin = time.perf_counter()
+begin = time.process_time()
 models = [open_source(name) for name in sys.argv[1:]]
 check_compatible(models[0], models[1:])
 space = ParameterSpace(models[0], models[1:], method="dare_ties")
 needed = space.memory("bf16")
 prints = [model.fingerprint() for model in models]
-seconds = time.perf_counter() - begin
+seconds = time.process_time() - begin
 print(json.dumps({
     "seconds": seconds,
     "imported": imported,
@@ -58,46 +50,17 @@ print(json.dumps({
 """
 
 
-def sparse(file, shapes, metadata=None):
-    """A safetensors file of bf16 tensors that are all zero and take no room on the disk."""
-    header, end = {"__metadata__": {"format": "pt"}}, 0
-    for name, shape in shapes.items():
-        size = 2 * math.prod(shape)
-        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [end, end + size]}
-        end += size
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with file.open("wb") as stream:
-        stream.write(len(text).to_bytes(8, "little") + text)
-        stream.truncate(8 + len(text) + end)
-
-
 @pytest.fixture(scope="module")
 def mistrals(tmp_path_factory):
     """Five folders; the last one's config ties head and embedding, and its files hold both."""
-    import torch
-    from transformers import MistralConfig, MistralForCausalLM
-
-    config = MistralConfig(**SIZES, tie_word_embeddings=False)
-    with torch.device("meta"):
-        model = MistralForCausalLM(config)
-    shapes = {name: list(value.shape) for name, value in model.state_dict().items()}
-    names = list(shapes)
-    halves = names[: len(names) // 2], names[len(names) // 2 :]
     folders = []
     for number in range(5):
-        folder = tmp_path_factory.mktemp(f"mistral-{number}")
-        config.architectures = ["MistralForCausalLM"]
-        config.tie_word_embeddings = number == 4
-        config.save_pretrained(folder)
-        make_tokenizer().save_pretrained(folder)
-        where = {}
-        for index, half in enumerate(halves, 1):
-            shard = f"model-{index:05d}-of-00002.safetensors"
-            sparse(folder / shard, {name: shapes[name] for name in half})
-            where |= dict.fromkeys(half, shard)
-        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": where}))
-        if not config.tie_word_embeddings:
+        folder = sparse_model(tmp_path_factory.mktemp("hub") / f"mistral-{number}", MISTRAL_7B)
+        if number == 4:
+            settings = json.loads((folder / "config.json").read_text())
+            settings["tie_word_embeddings"] = True
+            (folder / "config.json").write_text(json.dumps(settings))
+        else:
             with (folder / "model-00001-of-00002.safetensors").open("r+b") as stream:
                 stream.seek(60_000 + number)  # behind the header: they are not all one model
                 stream.write(b"x")
