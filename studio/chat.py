@@ -155,7 +155,7 @@ def _load_source(name: str) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]"
 
     source, device = open_source(name), default_device()
     # A CPU computes in float32 anyway, slower from bf16; runs score their sources so by default.
-    dtype = torch.float32 if device.type == "cpu" else source.dtype
+    dtype = torch.float32 if device.type == "cpu" else source.stored
     _POOL.make_room(source.parameters * dtype.itemsize)
     return source.load(dtype, device), source.tokenizer()
 

@@ -106,13 +106,13 @@ def check(recipe: Recipe, models: "Sequence[Model]") -> None:
 def unquantized(recipe: Recipe, sources: "Sequence[Model]") -> str:
     """The precision in which candidates are exported, and passed on to a next stage.
 
-    That of the recipe; of a quantized one, "fp32" where a source is stored so, else "bf16".
+    That of the recipe; of a quantized one, "fp32" where a source lies in that, else "bf16".
     """
     import torch
 
     if not recipe.quantized:
         return recipe.precision
-    return "fp32" if any(s.dtype in (torch.float32, torch.float64) for s in sources) else "bf16"
+    return "fp32" if any(s.stored in (torch.float32, torch.float64) for s in sources) else "bf16"
 
 
 def winner_name(candidate: Candidate) -> str:

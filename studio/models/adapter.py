@@ -181,6 +181,10 @@ class Adapter(Model):
         return torch.float32
 
     @property
+    def stored(self) -> "torch.dtype":
+        return self.base.stored
+
+    @property
     def size(self) -> int:
         return (self.path / WEIGHTS).stat().st_size
 

@@ -123,6 +123,13 @@ class Gguf(Model):
         return torch.from_numpy(numbers.copy()).to(dtype)
 
     @property
+    def stored(self) -> "torch.dtype":
+        """bfloat16, which is finer than any quantized form, unless the numbers are plain."""
+        import torch
+
+        return self.dtype if self.quantization in _PLAIN else torch.bfloat16
+
+    @property
     def dtype(self) -> "torch.dtype":
         import torch
 

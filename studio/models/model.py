@@ -99,6 +99,14 @@ class Model(ABC):
         return other is self
 
     @property
+    def stored(self) -> "torch.dtype":
+        """The dtype to write or load such a model in: what its weights lie in on disk.
+
+        Tensors made on demand may be more exact than that.
+        """
+        return self.dtype
+
+    @property
     def tied(self) -> bool:
         """Whether the output head is the input embedding."""
         return self.config.tie_word_embeddings

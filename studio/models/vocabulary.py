@@ -385,6 +385,10 @@ class Aligned(Model):
     def __repr__(self) -> str:
         return f"Aligned({self.model!r}, {self.vocabulary.size} rows)"
 
+    @property
+    def stored(self) -> "torch.dtype":
+        return self.model.stored
+
     def names(self) -> list[str]:
         return self.model.names()
 

@@ -105,3 +105,28 @@ def test_nothing_is_fetched_to_compute_with(caplog):
         Packed.of(gaussian(1, BLOCK), "nf4")
     assert sys.modules.get("kernels") is before
     assert not caplog.records
+
+
+def test_what_is_made_on_demand_is_exported_as_its_base_lies_on_disk(family_factory, tmp_path):
+    import peft
+    from transformers import AutoModelForCausalLM
+
+    from studio.evolve.spaces import unquantized
+    from studio.models import open_source
+    from studio.recipe import Recipe
+
+    kept = {}
+    for dtype in ("bfloat16", "float32"):
+        base = family_factory(architecture="llama", dtype=dtype)["base"]
+        adapted = peft.get_peft_model(
+            AutoModelForCausalLM.from_pretrained(base), peft.LoraConfig(target_modules=["q_proj"])
+        )
+        adapted.save_pretrained(tmp_path / dtype)
+        kept[dtype] = open_source(tmp_path / dtype)
+        assert kept[dtype].dtype == torch.float32  # its tensors are sums
+        assert kept[dtype].stored == getattr(torch, dtype)
+    document = {"base": "b", "sources": ["s"], "objectives": [{"task": "jmath"}]}
+    nf4 = Recipe.from_dict(document | {"precision": "nf4"})
+    assert unquantized(nf4, [kept["bfloat16"]]) == "bf16"
+    assert unquantized(nf4, list(kept.values())) == "fp32"
+    assert unquantized(Recipe.from_dict(document), [kept["bfloat16"]]) == "fp32"  # as it says
