@@ -2,7 +2,7 @@
 
     python benchmarks/four_bit.py [--base NAME --sources NAME NAME …] [--layers 30]
 
-By default SmolLM2-135M-Instruct and the bundled adapters on it, a few hundred steps of LoRA each.
+By default SmolLM2-135M-Instruct and the bundled adapters on it, 120 steps of LoRA each.
 For every method, at the search's start (weights and densities 0.5), over all linear layers:
 
 - stored: the delta of the Studio's two-part layer as it is stored, against the merge in float32;
