@@ -19,9 +19,11 @@ from studio.runs.records import FINISHED
 
 
 def finished(recipe: Recipe, store: Store) -> Run:
-    """A finished run of exactly this recipe, evolved now if there is none."""
+    """A finished run of this recipe, with or without a baseline; evolved now if there is none."""
     for record in store.runs():
-        if record.status == FINISHED and Recipe.from_yaml(record.recipe) == recipe:
+        known = Recipe.from_yaml(record.recipe)
+        known.search.random_baseline = recipe.search.random_baseline
+        if record.status == FINISHED and known == recipe:
             return record
     record = store.run(api.evolve(recipe, store))
     if record.status != FINISHED:
