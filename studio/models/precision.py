@@ -23,7 +23,7 @@ def dtype_of(precision: str) -> torch.dtype:
     """
     if precision not in DTYPES:
         raise StudioError(
-            f"There is no precision '{precision}' here; use one of {', '.join(DTYPES)}."
+            f"There is no precision '{precision}'; use one of {', '.join(PRECISIONS)}."
         )
     return DTYPES[precision]
 
