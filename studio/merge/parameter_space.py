@@ -380,8 +380,8 @@ class ParameterSpace:
     def table(self, genome: np.ndarray) -> list[dict]:
         """Rows ``{group, filter, source, weight, density, t}`` for heat maps and cards.
 
-        One row per part and source (for slerp one per part, its source None); what the method does
-        not have is None. Raises as `check`.
+        One row per part and source that changes it (for slerp one per part, its source None); what
+        the method does not have is None. Raises as `check`.
         """
         rows = []
         for part, setting in self.part_settings(genome):
@@ -392,6 +392,8 @@ class ParameterSpace:
                 )
                 continue
             for index, source in enumerate(self.sources):
+                if self._unchanged(part, source):
+                    continue
                 density = setting.densities[index] if setting.densities else None
                 row = {"source": source.name, "weight": setting.weights[index], "density": density}
                 rows.append(place | row | {"t": None})
