@@ -212,9 +212,12 @@ def test_it_tells_how_far_it_is(make_space, tmp_path):
 
 #: An export to argv[1] that says so once bytes are on their way, and then takes its time.
 SLOW = """
-import sys, time
+import signal, sys, time
 import torch
 from studio.merge.export import export
+
+# a shell that starts something in the background has it ignore Ctrl-C, and so its children
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 class Slow:
     dtype, size = torch.float32, 40_000_000
