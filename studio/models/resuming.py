@@ -59,7 +59,7 @@ def _complete(stream: BinaryIO, url: str, file: str, size: int) -> None:
         for left in reversed(range(TRIES)):
             try:
                 _append(stream, url, size, bar)
-            except Exception:
+            except Exception:  # whatever broke the line off: what came so far is kept
                 if not left:
                     raise
             else:

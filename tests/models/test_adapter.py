@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import peft
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -12,7 +13,6 @@ from studio.models import Checkpoint, open_source
 from studio.models.adapter import Adapter
 from tests.conftest import make_model, make_tokenizer, save_model
 
-peft = pytest.importorskip("peft")
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"

@@ -3,6 +3,7 @@
 import json
 import struct
 
+import gguf
 import numpy as np
 import pytest
 import torch
@@ -13,8 +14,6 @@ from studio.models.gguf import Gguf
 from studio.models.gguf_header import read_header
 from studio.models.sources import WHEEL, bundled
 from tests.conftest import CHAT_TEMPLATE, make_model, make_tokenizer, save_model
-
-gguf = pytest.importorskip("gguf")
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 SIZES = {

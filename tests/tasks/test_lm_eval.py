@@ -10,8 +10,6 @@ import pytest
 import torch
 import yaml
 
-pytest.importorskip("lm_eval")
-
 from studio import api
 from studio.errors import StudioError
 from studio.evolve.evaluate import evaluate
