@@ -141,15 +141,21 @@ class Model(ABC):
 
         try:
             model = self.skeleton(dtype or self.dtype).to(device)
-            with torch.no_grad():
-                for name, parameter in model.named_parameters():
-                    parameter.copy_(self.get(name))
+            self.fill(model)
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise StudioError(
                 f"{self.name} does not fit the memory of {device}; use a smaller dtype (bf16) or "
                 "another device."
             ) from error
         return model
+
+    def fill(self, model: "PreTrainedModel") -> None:
+        """Write the parameters of a `skeleton`, wherever it lies by now, one after another."""
+        import torch
+
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                parameter.copy_(self.get(name))
 
     def skeleton(self, dtype: "torch.dtype") -> "PreTrainedModel":
         """The transformers model on the CPU in eval mode, with parameters that nobody wrote yet.

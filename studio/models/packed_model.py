@@ -134,8 +134,7 @@ def load_packed(model: Model, kind: str, device: torch.device | str) -> "PreTrai
             weight = Packed.of(model.get(f"{name}.weight").to(device), kind)
             replace(resident, name, PackedLinear(weight, layer.bias))
         resident = resident.to(device)
-        for name, parameter in resident.named_parameters():
-            parameter.copy_(model.get(name))
+        model.fill(resident)
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise StudioError(
             f"{model.name} does not fit the memory of {device} even as {kind}; use a smaller "
