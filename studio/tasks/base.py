@@ -7,6 +7,7 @@ several endings a model finds likeliest, say. Those are lent the model itself.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from studio.errors import StudioError
@@ -20,13 +21,15 @@ class Example:
     """One question with its reference answer.
 
     ``id`` is unique within a split and stays the same from day to day. ``meta`` is JSON-able and is
-    shown to people; scoring never depends on it.
+    shown to people; scoring never depends on it. ``picture`` is what the question is about: an
+    encoded image file or the path of one, opened by ``vlm.pictures`` alone.
     """
 
     id: str
     question: str
     answer: str
     meta: dict[str, Any] = field(default_factory=dict)
+    picture: Path | bytes | None = None
 
 
 @dataclass(frozen=True)
