@@ -93,9 +93,7 @@ def _tagger():
 def _patterns():
     import regex  # the standard library's re knows no emoji
 
-    symbols = (
-        "\u2702-\u27b0\U0001f300-\U0001f5ff\U0001f680-\U0001f6ff"  # whole blocks, as published
-    )
+    blocks = "\u2702-\u27b0\U0001f300-\U0001f5ff\U0001f680-\U0001f6ff"  # whole, as published
     joiners = "\ufe0f\u200d"
     japanese = "\u3001-\u30fb\u30fd-\u30ff\u4e00-\u9fff\uff00-\uffef"  # all but the prolonged mark
     return (
