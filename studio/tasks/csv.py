@@ -8,7 +8,7 @@ any other column is kept and shown. UTF-8, the first line names the columns. One
 
 Without a ``split`` column a hash of the question puts it into dev or test: the same question always
 lands in the same half, whatever else is in the file. Knows nothing of models; every fault of a file
-is told in one sentence with its line.
+is told in one sentence with its line. What reads such files is here for other tasks, too.
 """
 
 import csv
@@ -16,6 +16,7 @@ import hashlib
 import json
 import re
 import unicodedata
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from studio.tasks.scoring import score_number, with_language
 
 MATCHES = ("exact", "number", "contains")
 SPLITS = ("train", "dev", "test")
+NEEDS = ("question", "answer")
 #: Characters in one cell; a longer one is nearly always a quotation mark that was never closed.
 MAX_CELL = 100_000
 
@@ -56,10 +58,7 @@ class CSV:
     ):
         if match not in MATCHES:
             raise StudioError(f"match cannot be {match!r}; choose one of {', '.join(MATCHES)}.")
-        if isinstance(max_new_tokens, bool) or not isinstance(max_new_tokens, int):
-            raise StudioError(f"max_new_tokens is {max_new_tokens!r}; write a whole number.")
-        if max_new_tokens < 1:
-            raise StudioError(f"max_new_tokens is {max_new_tokens}; it must be at least 1.")
+        check_max_new_tokens(max_new_tokens)
         if language is not None:
             check_language(language)
         if not isinstance(path, str | Path):
@@ -85,7 +84,7 @@ class CSV:
     def score(self, example: Example, response: str) -> Score:
         if self.match == "number":
             return score_number(response, example.answer, language=self.language)
-        said, answer = _fold(response), _fold(example.answer)
+        said, answer = fold(response), fold(example.answer)
         right = said == answer if self.match == "exact" else _stands_in(answer, said)
         parsed = example.answer if right else None
         return with_language(response, right, self.language, parsed=parsed)
@@ -96,7 +95,7 @@ class CSV:
 
     @cached_property
     def _rows(self) -> list[tuple[int, dict[str, str]]]:
-        return _read(self.path)
+        return read_rows(self.path)
 
     @cached_property
     def _splits(self) -> dict[str, list[Example]]:
@@ -106,16 +105,14 @@ class CSV:
         for line, row in self._rows:
             question, answer = row["question"].strip(), row["answer"].strip()
             where = f"Line {line} of {self.path.name}"
-            for column, cell in (("question", question), ("answer", answer)):
-                if not cell:
-                    raise StudioError(f"{where} has no {column}; fill the cell or delete the line.")
+            check_filled(row, where)
             if self.match == "number" and last_number(answer) is None:
                 raise StudioError(
-                    f"{where} has the answer {_short(answer)}, which is no number; correct it, or "
+                    f"{where} has the answer {shorten(answer)}, which is no number; correct it, or "
                     'choose match "exact" or "contains".'
                 )
-            key = _fold(question)
-            split = self._split_of(row, key, where)
+            key = fold(question)
+            split = split_of(row, key, where)
             before, first = seen.setdefault(key, (split, line))
             if before != split:
                 raise StudioError(
@@ -126,21 +123,41 @@ class CSV:
             found[split].append(Example(f"line-{line}", question, answer, meta))
         return {split: examples for split, examples in found.items() if examples}
 
-    @staticmethod
-    def _split_of(row: dict[str, str], key: str, where: str) -> str:
-        if "split" not in row:
-            return "dev" if hashlib.sha256(key.encode()).digest()[0] < 128 else "test"
-        split = row["split"].strip().lower()
-        if split not in SPLITS:
-            raise StudioError(
-                f"{where} has the split {_short(split)}; write train, dev or test."
-                if split
-                else f"{where} has no split; write train, dev or test in every line."
-            )
-        return split
+
+def split_of(row: dict[str, str], key: str, where: str) -> str:
+    """The split a row names; where there is no such column, dev or test by a hash of ``key``.
+
+    Raises:
+        StudioError: it names another one; ``where`` begins the sentence.
+    """
+    if "split" not in row:
+        return "dev" if hashlib.sha256(key.encode()).digest()[0] < 128 else "test"
+    split = row["split"].strip().lower()
+    if split not in SPLITS:
+        raise StudioError(
+            f"{where} has the split {shorten(split)}; write train, dev or test."
+            if split
+            else f"{where} has no split; write train, dev or test in every line."
+        )
+    return split
 
 
-def _fold(text: str) -> str:
+def check_filled(row: dict[str, str], where: str, needs: Sequence[str] = NEEDS) -> None:
+    """StudioError if a needed cell of a row is blank; ``where`` begins the sentence."""
+    for column in needs:
+        if not row[column].strip():
+            raise StudioError(f"{where} has no {column}; fill the cell or delete the line.")
+
+
+def check_max_new_tokens(count: object) -> None:
+    """StudioError unless the option is a number of tokens."""
+    if isinstance(count, bool) or not isinstance(count, int):
+        raise StudioError(f"max_new_tokens is {count!r}; write a whole number.")
+    if count < 1:
+        raise StudioError(f"max_new_tokens is {count}; it must be at least 1.")
+
+
+def fold(text: str) -> str:
     """One form for what reads the same: width, case, spaces, a final stop."""
     text = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
     text = text.encode("utf-8", "replace").decode()  # a lone surrogate cannot be hashed
@@ -155,12 +172,17 @@ def _stands_in(answer: str, text: str) -> bool:
     return re.search(before + re.escape(answer) + after, text) is not None
 
 
-def _short(text: str) -> str:
+def shorten(text: str) -> str:
+    """A quotation of at most 40 characters, for an error."""
     return repr(text if len(text) <= 40 else text[:39] + "…")
 
 
-def _read(path: Path) -> list[tuple[int, dict[str, str]]]:
-    """The file's rows with their line numbers; columns in lower case; blank lines left out."""
+def read_rows(path: Path, needs: Sequence[str] = NEEDS) -> list[tuple[int, dict[str, str]]]:
+    """The file's rows with their line numbers; columns in lower case; blank lines left out.
+
+    Raises:
+        StudioError: it is no UTF-8 file of rows, or lacks one of the columns it ``needs``.
+    """
     readers = {".csv": _read_table, ".tsv": _read_table, ".jsonl": _read_jsonl}
     reader = readers.get(path.suffix.lower())
     if reader is None:
@@ -181,21 +203,21 @@ def _read(path: Path) -> list[tuple[int, dict[str, str]]]:
     if "\0" in text:
         raise StudioError(f"{path.name} holds binary data; save it as UTF-8 text.")
     if not text.strip():
-        raise StudioError(f"{path.name} is empty; it needs columns question and answer.")
-    rows = reader(text, path)
+        raise StudioError(f"{path.name} is empty; it needs columns {_listed(needs)}.")
+    rows = reader(text, path, needs)
     if not rows:
         raise StudioError(f"{path.name} has no questions below its first line; add some.")
     return rows
 
 
-def _read_table(text: str, path: Path) -> list[tuple[int, dict[str, str]]]:
+def _read_table(text: str, path: Path, needs: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
     lines = _physical(text)
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     rows, line = [], 1
     try:
         header = [cell.strip().lower() for cell in next(reader)]
-        _check_columns(header, f"{path.name} has the columns", lines[0], delimiter)
+        _check_columns(header, needs, f"{path.name} has the columns", lines[0], delimiter)
         line = reader.line_num + 1
         for cells in reader:
             if any(cell.strip() for cell in cells):
@@ -226,7 +248,7 @@ def _physical(text: str) -> list[str]:
     return re.findall(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+$", text)
 
 
-def _read_jsonl(text: str, path: Path) -> list[tuple[int, dict[str, str]]]:
+def _read_jsonl(text: str, path: Path, needs: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
     rows = []
     for number, line in enumerate(_physical(text), start=1):
         if not line.strip():
@@ -235,11 +257,10 @@ def _read_jsonl(text: str, path: Path) -> list[tuple[int, dict[str, str]]]:
         try:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise StudioError(
-                f'{where} is not JSON; write {{"question": "…", "answer": "…"}} in each line.'
-            ) from error
+            fields = ", ".join(f'"{name}": "…"' for name in needs)
+            raise StudioError(f"{where} is not JSON; write {{{fields}}} in each line.") from error
         if not isinstance(record, dict):
-            raise StudioError(f"{where} is not a JSON object with a question and an answer.")
+            raise StudioError(f"{where} is not a JSON object with {_listed(needs)}.")
         row = {key.strip().lower(): _cell(value) for key, value in record.items()}
         try:
             "".join([*row, *row.values()]).encode()
@@ -248,7 +269,7 @@ def _read_jsonl(text: str, path: Path) -> list[tuple[int, dict[str, str]]]:
                 f"{where} holds half of a \\u surrogate pair, which is no character; write the "
                 "character itself."
             ) from error
-        _check_columns(list(row), f"{where} has the fields")
+        _check_columns(list(row), needs, f"{where} has the fields")
         if max(map(len, row.values())) > MAX_CELL:
             raise StudioError(f"{where} has a field of more than {MAX_CELL:,} characters.")
         rows.append((number, row))
@@ -260,6 +281,11 @@ def _read_jsonl(text: str, path: Path) -> list[tuple[int, dict[str, str]]]:
     return rows
 
 
+def _listed(names: Sequence[str]) -> str:
+    """Names as a sentence has them: ``image, question and answer``."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
 def _cell(value: object) -> str:
     if value is None:
         return ""
@@ -267,9 +293,13 @@ def _cell(value: object) -> str:
 
 
 def _check_columns(
-    names: list[str], said: str, header: str = "", delimiter: str | None = None
+    names: list[str],
+    needs: Sequence[str],
+    said: str,
+    header: str = "",
+    delimiter: str | None = None,
 ) -> None:
-    missing = [name for name in ("question", "answer") if name not in names]
+    missing = [name for name in needs if name not in names]
     if missing:
         others = {";": "semicolons", "\t": "tabs", ",": "commas"}
         hint = next(
@@ -281,8 +311,8 @@ def _check_columns(
             ),
             "; name them in the first line" if delimiter else "",
         )
-        listed = ", ".join(map(_short, names[:8]))
-        raise StudioError(f"{said} {listed} and lacks {' and '.join(missing)}{hint}.")
+        listed = ", ".join(map(shorten, names[:8]))
+        raise StudioError(f"{said} {listed} and lacks {_listed(missing)}{hint}.")
     twice = next((name for name in names if name and names.count(name) > 1), None)
     if twice:
-        raise StudioError(f"{said} {_short(twice)} twice; give each column its own name.")
+        raise StudioError(f"{said} {shorten(twice)} twice; give each column its own name.")
