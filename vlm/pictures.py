@@ -164,8 +164,8 @@ def _unknown(name: str, data: bytes) -> StudioError:
     if b"<svg" in head or (head.startswith(b"<?xml") and b"<svg" in data[:65536].lower()):
         return StudioError(f"{name} is an SVG drawing; save it as PNG.")
     if data[4:8] == b"ftyp":
-        kind = "AVIF" if data[8:11] == b"avi" else "HEIC"
-        return StudioError(f"{name} is a {kind} picture, which cannot be read; save it as JPEG.")
+        kind = "an AVIF" if data[8:11] == b"avi" else "a HEIC"
+        return StudioError(f"{name} is {kind} picture, which cannot be read; save it as JPEG.")
     if data.startswith(_MAGIC) or (data.startswith(b"RIFF") and data[8:12] == b"WEBP"):
         return _damaged(name)
     return StudioError(
