@@ -393,14 +393,14 @@ def evaluate(
         precision = precision or recipe.precision
         live = space.live(precision, recipe.base_storage)
         live.apply(candidate.genome)
-        speaker, tokenizer = live.model, live.tokenizer
+        speaker, tokenizer, processor = live.model, live.tokenizer, live.processor
     else:
         checkpoint = open_source(model)
         if precision in QUANTIZED:
             speaker = load_packed(checkpoint, precision, default_device())
         else:
             speaker = checkpoint.load(dtype_of(precision or "fp32"), default_device())
-        tokenizer = checkpoint.tokenizer()
+        tokenizer, processor = checkpoint.tokenizer(), checkpoint.processor()
     return evaluation.evaluate(
         speaker,
         tokenizer,
@@ -409,6 +409,7 @@ def evaluate(
         subject=model if found else f"model:{model}",
         split=split,
         batch_size=batch_size or 128,
+        processor=processor,
     )
 
 

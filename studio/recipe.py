@@ -135,6 +135,13 @@ class Search(_Section):
     scheme: Literal["joint", "paper"] = "joint"
 
 
+class DecodingSettings(_Section):
+    """How answers are decoded: greedily, or with the paper's 5 beams and repetition penalty 1.5."""
+
+    beams: int = Field(default=1, ge=1, le=32)
+    repetition_penalty: float = Field(default=1.0, gt=0, le=10)
+
+
 class Budget(_Section):
     """When to stop: candidates of each search (in both spaces there are two; baselines too)."""
 
@@ -195,6 +202,7 @@ class Recipe(_Section):
     precision: Literal["fp32", "bf16", "int8", "nf4"] = "fp32"
     base_storage: Literal["packed", "int8", "bf16", "paged"] = "packed"
     batch_size: int | Literal["auto"] = Field(default=128)
+    decoding: DecodingSettings = DecodingSettings()
     seed: int = Field(default=0, ge=0, le=2**32 - 1)
 
     @model_validator(mode="after")
@@ -447,4 +455,5 @@ def _section(place: list[int | str], location: tuple[int | str, ...]) -> type[_S
         "report": Objective,
         "search": Search,
         "budget": Budget,
+        "decoding": DecodingSettings,
     }.get(str(place[0]) if place else "", Recipe)

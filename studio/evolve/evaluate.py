@@ -7,32 +7,46 @@ judged (the task does) and what the score is for (the loop does).
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from studio.errors import StudioError
-from studio.evolve.generate import BrokenModel, chat_prompt, generate
+from studio.evolve import library
+from studio.evolve.generate import GREEDY, BrokenModel, Decoding, chat_prompt, generate
 from studio.evolve.memory import available
 from studio.runs.records import Evaluation, Outcome
 from studio.tasks.base import LiveTask, Measurement, Score
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
     from studio.tasks.base import Example, Task
 
 
 def prompts_for(
-    tokenizer: "PreTrainedTokenizerBase", task: "Task", examples: Sequence["Example"]
+    tokenizer: "PreTrainedTokenizerBase",
+    task: "Task",
+    examples: Sequence["Example"],
+    processor: "ProcessorMixin | None" = None,
 ) -> list[str]:
-    """Each example's prompt, wrapped in the model's chat template where it has one."""
-    if not tokenizer.chat_template:
-        return [task.prompt(example, chat=False) for example in examples]
-    return [
-        chat_prompt(tokenizer, [{"role": "user", "content": task.prompt(example, chat=True)}])
-        for example in examples
-    ]
+    """Each example's prompt, wrapped in the model's chat template where it has one.
+
+    With a processor, an example's picture comes before its question.
+    """
+    return [_prompt(tokenizer, task, example, processor) for example in examples]
+
+
+def _prompt(tokenizer, task, example, processor) -> str:
+    sees = processor is not None and example.picture is not None
+    voice = processor if sees else tokenizer
+    chat = bool(voice.chat_template)
+    content: Any = task.prompt(example, chat=chat)
+    if sees:
+        content = [{"type": "image"}, {"type": "text", "text": content}]
+    elif not chat:
+        return content
+    return chat_prompt(voice, [{"role": "user", "content": content}])
 
 
 def evaluate(
@@ -44,6 +58,8 @@ def evaluate(
     subject: str,
     split: str,
     batch_size: int,
+    processor: "ProcessorMixin | None" = None,
+    decoding: Decoding = GREEDY,
     on_halving: Callable[[int], None] = lambda size: None,
     on_token: Callable[[], None] = lambda: None,
     must_end: bool = False,
@@ -56,6 +72,8 @@ def evaluate(
     Args:
         subject: whom the evaluation is recorded for, such as 'candidate:12'.
         split: the label it is recorded under.
+        processor: of a model that sees; any other is asked about pictures without being shown them.
+        decoding: how answers are searched for; a live task decides itself.
         on_halving: told every new batch size.
         on_token: called before every forward pass; what it raises ends the evaluation.
         must_end: whether a model that ends not a single answer is broken, and scores zero; a live
@@ -69,9 +87,12 @@ def evaluate(
     broken = ""
     while True:
         try:
-            measured = (_measured if live else _answered)(
-                model, tokenizer, task, examples, batch_size, on_token
-            )
+            if live:
+                measured = _measured(model, tokenizer, task, examples, batch_size, on_token)
+            else:
+                measured = _answered(
+                    model, tokenizer, task, examples, batch_size, on_token, processor, decoding
+                )
         except BrokenModel as error:
             broken = str(error)
             silent = (Score(0.0, {}) if live else task.score(e, "") for e in examples)
@@ -106,16 +127,23 @@ def evaluate(
     )
 
 
-def _answered(model, tokenizer, task, examples, batch_size, on_token) -> list[Measurement]:
+def _answered(
+    model, tokenizer, task, examples, batch_size, on_token, processor, decoding
+) -> list[Measurement]:
     """What the model answers to a task's prompts, and what the task makes of it."""
-    responses = generate(
-        model,
-        tokenizer,
-        prompts_for(tokenizer, task, examples),
-        max_new_tokens=task.max_new_tokens,
-        batch_size=batch_size,
-        on_token=on_token,
-    )
+    prompts = prompts_for(tokenizer, task, examples, processor)
+    options = {
+        "max_new_tokens": task.max_new_tokens,
+        "batch_size": batch_size,
+        "on_token": on_token,
+    }
+    pictures = [example.picture if processor else None for example in examples]
+    if decoding.greedy and not any(pictures):
+        responses = generate(model, tokenizer, prompts, **options)
+    else:
+        responses = library.generate(
+            model, tokenizer, prompts, pictures, processor=processor, decoding=decoding, **options
+        )
     return [
         Measurement(response.text, task.score(example, response.text), response.tokens)
         for example, response in zip(examples, responses, strict=True)

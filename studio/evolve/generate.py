@@ -7,12 +7,12 @@ same batches: a response does not depend on which candidate was scored before.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
 
 class BrokenModel(Exception):
@@ -27,11 +27,56 @@ class Response:
     tokens: int
 
 
-def chat_prompt(tokenizer: "PreTrainedTokenizerBase", messages: list[dict[str, str]]) -> str:
-    """The conversation as the model was trained to read it, ending where the answer begins."""
+@dataclass(frozen=True)
+class Decoding:
+    """How answers are searched for: greedily (one beam) or among several, with a penalty or none.
+
+    ``repetition_penalty`` divides, or multiplies, the logits of tokens that were said already
+    (arXiv 1909.05858); 1 is none.
+    """
+
+    beams: int = 1
+    repetition_penalty: float = 1.0
+
+    @property
+    def greedy(self) -> bool:
+        return self.beams == 1 and self.repetition_penalty == 1.0
+
+
+#: What is decoded by without further ado.
+GREEDY = Decoding()
+
+
+def chat_prompt(
+    tokenizer: "PreTrainedTokenizerBase | ProcessorMixin", messages: list[dict[str, Any]]
+) -> str:
+    """The conversation as the model was trained to read it, ending where the answer begins.
+
+    Of a processor: every message is text, or a list of parts, ``{"type": "image"}`` and
+    ``{"type": "text", "text": …}``.
+    """
+    if getattr(tokenizer, "image_token", None) and hasattr(tokenizer, "tokenizer"):
+        return _picture_prompt(tokenizer, messages)
     if tokenizer.chat_template:
         return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     return "\n\n".join(message["content"] for message in messages) + "\n"
+
+
+def _picture_prompt(processor: "ProcessorMixin", messages: list[dict[str, Any]]) -> str:
+    turns = [
+        {**message, "content": [{"type": "text", "text": message["content"]}]}
+        if isinstance(message["content"], str)
+        else message
+        for message in messages
+    ]
+    if processor.chat_template:
+        return processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    said = [
+        processor.image_token if part["type"] == "image" else part["text"]
+        for turn in turns
+        for part in turn["content"]
+    ]
+    return "\n".join(said) + "\n"
 
 
 def encode(tokenizer: "PreTrainedTokenizerBase", prompt: str) -> list[int]:

@@ -9,6 +9,7 @@ rebuilt from its record would be another model than the one that was measured (D
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from studio.errors import StudioError
@@ -29,13 +30,21 @@ def of_models(models: "Iterable[Model]") -> dict[str, str]:
 
 
 def of_examples(splits: "Mapping[tuple[str, str], list[Example]]") -> dict[str, str]:
-    """A fingerprint per (task, split): questions and answers, in their order."""
+    """A fingerprint per (task, split): questions, pictures and answers, in their order."""
     return {
         f"the {split} examples of the task {task}": hashlib.blake2b(
-            json.dumps([[e.id, e.question, e.answer] for e in examples]).encode(), digest_size=16
+            json.dumps([_parts(example) for example in examples]).encode(), digest_size=16
         ).hexdigest()
         for (task, split), examples in splits.items()
     }
+
+
+def _parts(example: "Example") -> list[str]:
+    parts, picture = [example.id, example.question, example.answer], example.picture
+    if picture is None:
+        return parts
+    data = picture.read_bytes() if isinstance(picture, Path) else picture
+    return [*parts, hashlib.blake2b(data, digest_size=16).hexdigest()]
 
 
 def check(store: Store, run: str, now: Mapping[str, str]) -> None:

@@ -24,6 +24,7 @@ import numpy as np
 from studio.errors import StudioError
 from studio.evolve import inputs, optimizers, spaces
 from studio.evolve.evaluate import evaluate, out_of_memory, too_large
+from studio.evolve.generate import Decoding
 from studio.evolve.optimizers import Optimizer
 from studio.merge.space import Live, Space
 from studio.recipe import Recipe, Stage
@@ -424,12 +425,14 @@ class _Loop:
         genome = self.store.candidate(self.run_id, number).genome
         precision = spaces.unquantized(self.recipe, space.sources)
         exported = space.checkpoint(genome, precision, f"{self.run_id}:{number}")
-        model = exported.load(self._plain_dtype(), default_device())
-        tokenizer = exported.tokenizer()
+        voice = (
+            exported.load(self._plain_dtype(), default_device()),
+            exported.tokenizer(),
+            exported.processor(),
+        )
         for task in missing:
             examples = self.test[task.name]
-            subject = f"export:{number}"
-            self._record(self._evaluate(model, tokenizer, subject, task, "test", examples))
+            self._record(self._evaluate(voice, f"export:{number}", task, "test", examples))
 
     def _results(self, stage: Stage) -> list[int]:
         """The numbers of a stage's winner and, of several objectives, of its front."""
@@ -477,9 +480,9 @@ class _Loop:
                 raise
             raise too_large(f"The merge of candidate {number}", self._live.model) from None
         applied = time.perf_counter() - start
-        evaluation = self._evaluate(
-            self._live.model, self._live.tokenizer, f"candidate:{number}", task, split, examples
-        )
+        live = self._live
+        voice = (live.model, live.tokenizer, live.processor)
+        evaluation = self._evaluate(voice, f"candidate:{number}", task, split, examples)
         return replace(evaluation, seconds=evaluation.seconds + applied)
 
     def _score_models(self, task: "Task", split: str, examples: list["Example"]) -> None:
@@ -492,10 +495,13 @@ class _Loop:
                 continue
             self._check_stop()
             self._release()
-            model = checkpoint.load(self._plain_dtype(), default_device())
-            tokenizer = checkpoint.tokenizer()
-            self._record(self._evaluate(model, tokenizer, subject, task, split, examples))
-            del model
+            voice = (
+                checkpoint.load(self._plain_dtype(), default_device()),
+                checkpoint.tokenizer(),
+                checkpoint.processor(),
+            )
+            self._record(self._evaluate(voice, subject, task, split, examples))
+            del voice
 
     def _plain_dtype(self) -> "torch.dtype":
         """What sources and exports are scored in."""
@@ -504,7 +510,9 @@ class _Loop:
         sources = self.models[1:] if self.recipe.base else self.models
         return dtype_of(spaces.unquantized(self.recipe, sources))
 
-    def _evaluate(self, model, tokenizer, subject, task, split, examples) -> Evaluation:
+    def _evaluate(self, voice: tuple, subject, task, split, examples) -> Evaluation:
+        """Evaluate who speaks: a model, its tokenizer, and its processor if it sees."""
+        model, tokenizer, processor = voice
         return evaluate(
             model,
             tokenizer,
@@ -513,6 +521,8 @@ class _Loop:
             subject=subject,
             split=split,
             batch_size=self.batch_size,
+            processor=processor,
+            decoding=Decoding(**self.recipe.decoding.model_dump()),
             on_halving=self._halved,
             on_token=self._glance,
             must_end=not subject.startswith("model:") and self._ends(task),

@@ -61,16 +61,17 @@ def build_space(
     from studio.merge.methods import METHODS
     from studio.merge.parameter_space import ParameterSpace
     from studio.models import check_compatible
-    from studio.models.vocabulary import Aligned, align
+    from studio.models.vocabulary import Aligned, align, with_pictures
 
     base, sources = (models[0], models[1:]) if recipe.base else (None, models)
     options: dict[str, Any] = stage.space.model_dump(exclude={"type", "sources"})
     if isinstance(stage.space, Parameter):
-        check_compatible(base, sources, recipe.vocabulary)
+        vocabulary = with_pictures(recipe.vocabulary, base, sources)
+        check_compatible(base, sources, vocabulary)
         needs_base = METHODS[stage.space.method].needs_base
-        base, sources = align(base, sources, recipe.vocabulary, with_base=needs_base)
+        base, sources = align(base, sources, vocabulary, with_base=needs_base)
         space = ParameterSpace(base, sources, seed=recipe.seed, **options)
-        if recipe.vocabulary != "same" and isinstance(voice := speaker(space), Aligned):
+        if vocabulary != "same" and isinstance(voice := speaker(space), Aligned):
             voice.check_end()
         return space
     by_name = dict(zip(recipe.sources, sources, strict=True))

@@ -18,6 +18,7 @@ import numpy as np
 from studio.errors import StudioError
 from studio.merge.parameter_space import layer_of
 from studio.merge.space import checked
+from studio.models.model import frame_of
 
 if TYPE_CHECKING:
     import torch
@@ -138,6 +139,13 @@ class DataFlowSpace:
         self.sources = list(sources)
         check_path(self.sources)
         self.main = self.sources[0]
+        #: What the path sees with: the main model's, which knows the tokens of pictures.
+        self.frame = self.main.frame
+        if self.frame is None and (seeing := frame_of(self.sources)):
+            raise StudioError(
+                f"A path takes embedding and vocabulary from its main model, and {self.main.name} "
+                f"sees no pictures; put {seeing.name} first among the sources of the path."
+            )
         self.template = self.main
         if max_length is not None and max_length < 2:
             raise StudioError(
@@ -321,7 +329,7 @@ class DataFlowSpace:
 
         packed = precision in QUANTIZED
         dtype = compute_dtype(device or default_device()) if packed else dtype_of(precision)
-        bits = 0
+        bits = 8 * dtype.itemsize * (self.frame.parameters if self.frame else 0)
         for source in self.sources:
             for name in source.names():
                 shape = source.shape(name)

@@ -53,8 +53,9 @@ def export(
 
     Weights (safetensors, sharded beyond ``max_shard_size``), config, generation config, tokenizer,
     ``README.md`` (the card), ``recipe.yaml`` if there is one, and the checkpoint's own documents.
-    Everything is written into a hidden folder beside ``out``, which takes its name at the very end,
-    once all of it is on the disk. On any failure, Ctrl-C and SIGTERM nothing is left behind; what a
+    Of a vision-language model all of it is written, what is around the language model bit for bit.
+    It is written into a hidden folder beside ``out``, which takes its name at the very end, once
+    all of it is on the disk. On any failure, Ctrl-C and SIGTERM nothing is left behind; what a
     killed process leaves is never called ``out``, and the next export to there clears it away.
 
     Returns:
@@ -64,6 +65,8 @@ def export(
         StudioError: ``out`` exists and is not an empty folder, may not be written, or does not fit
             on the disk; or a source, the tokenizer or generation config cannot be read.
     """
+    if checkpoint.frame is not None:
+        checkpoint = checkpoint.frame.whole(checkpoint)
     out = Path(out).expanduser().absolute()
     total = checkpoint.size
     written = 0
@@ -211,7 +214,7 @@ def _check_room(folder: Path, size: int) -> None:
 def _write_configs(checkpoint: "Virtual", folder: Path) -> None:
     checkpoint.config.save_pretrained(folder)
     checkpoint.generation_config().save_pretrained(folder)
-    checkpoint.tokenizer().save_pretrained(folder)
+    (checkpoint.processor() or checkpoint.tokenizer()).save_pretrained(folder)
     file = folder / "tokenizer_config.json"  # how it was opened here is nobody else's business
     settings = json.loads(file.read_text(encoding="utf-8"))
     for key in ("is_local", "local_files_only", "name_or_path"):

@@ -25,7 +25,6 @@ from studio.merge.ingredients import Ingredients
 from studio.merge.mergekit_import import DIFFERENCES, Configuration, Input, Slice
 from studio.merge.methods import METHODS
 from studio.merge.parameter_space import Setting, layer_of
-from studio.merge.shards import CODES
 from studio.merge.virtual import Virtual
 from studio.models.compatibility import check_compatible, check_path
 from studio.models.model import HEAD, Model
@@ -381,4 +380,4 @@ def _dtype(configuration: Configuration, models: list[Model]) -> torch.dtype:
     if configuration.dtype is not None:
         return getattr(torch, configuration.dtype)
     dtype = reduce(torch.promote_types, (model.dtype for model in models))
-    return dtype if dtype in CODES else torch.float32
+    return dtype if dtype.itemsize <= 4 else torch.float32

@@ -26,15 +26,18 @@ from studio.models.packed_model import (
 from studio.models.precision import QUANTIZED, default_device, dtype_of
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
 
 def speaker(space: ParameterSpace) -> Model:
     """The model whose tokenizer, chat template and generation config the merge takes.
 
-    The first source with a chat template, else the first source: a common base is often a
-    plain language model that was never taught where a turn ends.
+    That which the merge sees with; without one the first source with a chat template, else the
+    first source: a common base is often a plain language model that was never taught where a turn
+    ends.
     """
+    if space.frame is not None:
+        return next(model for model in space.models if model.frame is space.frame)
     with_template = (s for s in space.sources if s.tokenizer().chat_template)
     return next(with_template, space.sources[0])
 
@@ -61,7 +64,7 @@ class LiveModel:
 
     Attributes:
         model: the transformers model, in eval mode. Before the first `apply` nothing is merged.
-        tokenizer: of the `speaker`.
+        tokenizer, processor: of the `speaker`.
         genome: what is applied now, or None.
 
     Raises:
@@ -95,6 +98,7 @@ class LiveModel:
             ) from error
         voice = speaker(space)
         self.tokenizer: PreTrainedTokenizerBase = voice.tokenizer()
+        self.processor: ProcessorMixin | None = voice.processor()
         self.model.generation_config = voice.generation_config()
 
     @torch.no_grad()
@@ -171,7 +175,7 @@ _Built = tuple["PreTrainedModel", dict[str, _Target]]
 def _held(space: ParameterSpace, precision: str, device: torch.device, base: str) -> "_Built":
     dtype = dtype_of(precision)
     model = space.template.load(dtype, device)
-    parameters = dict(model.named_parameters())
+    parameters = dict(space.template.language(model).named_parameters())
     if missing := set(parameters) ^ set(space.tensors):
         raise StudioError(
             f"{space.template.name} cannot be merged: weights and layout disagree about "
@@ -185,19 +189,22 @@ def _held(space: ParameterSpace, precision: str, device: torch.device, base: str
 
 def _packed(space: ParameterSpace, precision: str, device: torch.device, base: str) -> "_Built":
     model = space.template.skeleton(compute_dtype(device))
+    language = space.template.language(model)
     targets: dict[str, _Target] = {}
-    layers = {f"{name}.weight": (name, layer) for name, layer in linear_layers(model)}
+    layers = {f"{name}.weight": (name, layer) for name, layer in linear_layers(language)}
     below = anchor(space)
     for tensor, (name, layer) in layers.items():
         part = _base_part(below, tensor, precision, device, base)
         delta = Packed(precision, space.tensors[tensor], device)
-        replace(model, name, PackedLinear(part, layer.bias, delta))
+        replace(language, name, PackedLinear(part, layer.bias, delta))
     model = model.to(device)
-    parameters = dict(model.named_parameters())
+    if space.frame is not None:
+        space.frame.fill(model)
+    parameters = dict(language.named_parameters())
     for name in space.tensors:
         ingredients = Ingredients.packed(space, name, precision, device)
         if name in layers:
-            layer = model.get_submodule(layers[name][0])
+            layer = language.get_submodule(layers[name][0])
             targets[name] = _Apart(ingredients, layer, layer.delta)
         else:
             targets[name] = _OntoBase(ingredients, parameters[name], below.get(name))

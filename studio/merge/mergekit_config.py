@@ -39,6 +39,8 @@ def mergekit_obstacle(space: Space) -> str | None:
         below = model.base if isinstance(model, Adapter) else model
         if isinstance(below, Gguf):
             return f"mergekit does not read GGUF files, and {below.name} is one."
+    if space.frame is not None:
+        return f"mergekit does not merge the language model inside a {space.frame.architecture}."
     template = space.template
     biased = any(name.endswith(".bias") for name in template.names())
     if biased and template.architecture in _WITHOUT_BIASES:

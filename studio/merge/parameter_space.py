@@ -19,6 +19,7 @@ import numpy as np
 from studio.errors import StudioError
 from studio.merge.methods import METHODS
 from studio.merge.space import checked
+from studio.models.model import frame_of
 
 if TYPE_CHECKING:
     import torch
@@ -148,7 +149,10 @@ class ParameterSpace:
         models = self.models
         self.tied = all(model.tied for model in models)
         #: The checkpoint whose config and layout the merged model takes.
-        self.template = next((model for model in models if model.tied == self.tied), models[0])
+        template = next((model for model in models if model.tied == self.tied), models[0])
+        #: What the merged model sees with: that of the first model that sees, unmerged.
+        self.frame = frame_of(self.sources) or frame_of(models)
+        self.template = template.framed(self.frame)
         self.tensors = {name: tuple(self.template.shape(name)) for name in self.template.names()}
         self.parts = self._parts()
         self.genes: list[Gene] = []
@@ -357,17 +361,18 @@ class ParameterSpace:
         from studio.models.precision import QUANTIZED, default_device, dtype_of
 
         count = len(self.sources)
+        around = self.frame.parameters if self.frame else 0
         if precision not in QUANTIZED:
             entry = dtype_of(precision).itemsize
             vectors = count * (entry + (4 if self.method.masks else 0))
             parameters = sum(map(math.prod, self.tensors.values()))
-            return (entry * (2 if self.base else 1) + vectors) * parameters
+            return (entry * (2 if self.base else 1) + vectors) * parameters + entry * around
         from studio.models.packed import BITS
         from studio.models.packed_model import base_bits, compute_dtype, is_packed, packed_bits
 
         vectors = count if self.base else count - 1  # the first source is what others differ from
         plain = compute_dtype(device or default_device()).itemsize
-        bits = 0
+        bits = 8 * plain * around
         for name, shape in self.tensors.items():
             each = vectors * packed_bits(shape, precision)
             if is_packed(name, shape):

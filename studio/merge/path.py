@@ -26,7 +26,12 @@ from studio.models.packed_model import load_packed
 from studio.models.precision import QUANTIZED, default_device, dtype_of
 
 if TYPE_CHECKING:
-    from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import (
+        GenerationConfig,
+        PreTrainedModel,
+        PreTrainedTokenizerBase,
+        ProcessorMixin,
+    )
 
 
 class _Divided(nn.Module):
@@ -53,7 +58,7 @@ class PathModel:
 
     Attributes:
         model: the transformers model, in eval mode. Before the first `apply` it is the main model.
-        tokenizer: the main model's.
+        tokenizer, processor: the main model's.
         genome: what is applied now, or None.
 
     Raises:
@@ -74,11 +79,15 @@ class PathModel:
         main = space.main
         self.model: PreTrainedModel = self._load(main)
         self.tokenizer: PreTrainedTokenizerBase = main.tokenizer()
+        self.processor: ProcessorMixin | None = main.processor()
         self.model.generation_config = main.generation_config()
-        self._layers: list[nn.ModuleList] = [self.model.model.layers]
+        self._language = main.language(self.model)
+        self._layers: list[nn.ModuleList] = [self._language.model.layers]
         for source in space.sources[1:]:
+            # a frame's layers may differ from a language model's in how they number positions
+            lender = source.framed(space.frame)
             # its embedding, norm and head go at once: only layers are lent
-            self._layers.append(self._load(source).model.layers)
+            self._layers.append(lender.language(self._load(lender)).model.layers)
 
     def _load(self, source: Model) -> "PreTrainedModel":
         if self.precision in QUANTIZED:
@@ -93,7 +102,7 @@ class PathModel:
         """
         path = self.space.path(genome)
         writers = WRITERS[self.space.main.architecture]
-        inner, config = self.model.model, self.model.config
+        inner, config = self._language.model, self._language.config
         inner.layers = nn.ModuleList(
             _slot(self._layers[step.source][step.layer], position, step.divisor, writers)
             for position, step in enumerate(path)

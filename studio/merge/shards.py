@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from studio.models.model import Model
 
 #: The format's name of each dtype that is written here.
-CODES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
+CODES = {
+    torch.float64: "F64", torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16",
+}  # fmt: skip
 
 #: Told, now and then, how many bytes were written since.
 Told = Callable[[int], None]
@@ -40,13 +42,14 @@ def write_model(
     shapes = {name: model.shape(name) for name in model.names()}
     # Meta tensors: shapes without memory, enough to decide what goes into which file.
     layout = {
-        name: torch.empty(shape, dtype=model.dtype, device="meta") for name, shape in shapes.items()
+        name: torch.empty(shape, dtype=model.dtype_of(name), device="meta")
+        for name, shape in shapes.items()
     }
     plan = split_torch_state_dict_into_shards(layout, max_shard_size=max_shard_size)
     for file, names in plan.filename_to_tensors.items():
-        write_file(
-            folder / file, model.dtype, {name: shapes[name] for name in names}, model.pieces, told
-        )
+        inside = {name: shapes[name] for name in names}
+        dtypes = {name: layout[name].dtype for name in names}
+        write_file(folder / file, dtypes, inside, model.pieces, told)
     if plan.is_sharded:
         index = {"metadata": plan.metadata, "weight_map": plan.tensor_to_filename}
         text = json.dumps(index, indent=2, sort_keys=True)
@@ -55,7 +58,7 @@ def write_model(
 
 def write_file(
     path: Path,
-    dtype: torch.dtype,
+    dtype: torch.dtype | Mapping[str, torch.dtype],
     shapes: Mapping[str, tuple[int, ...]],
     pieces: Callable[[str], Iterable[torch.Tensor]],
     told: Told = lambda count: None,
@@ -63,18 +66,20 @@ def write_file(
     """Write one safetensors file, and see it on the disk.
 
     Args:
+        dtype: of all tensors, or of each.
         shapes: of each tensor, in the order of the file.
-        pieces: name → the flattened tensor in consecutive pieces of ``dtype`` on the CPU.
+        pieces: name → the flattened tensor in consecutive pieces of its dtype on the CPU.
 
     Raises:
         ValueError: pieces of another dtype, or more or fewer entries than the shape says.
     """
+    dtypes = dict.fromkeys(shapes, dtype) if isinstance(dtype, torch.dtype) else dtype
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     offset = 0
     for name, shape in shapes.items():
-        stop = offset + math.prod(shape) * dtype.itemsize
+        stop = offset + math.prod(shape) * dtypes[name].itemsize
         header[name] = {
-            "dtype": CODES[dtype],
+            "dtype": CODES[dtypes[name]],
             "shape": list(shape),
             "data_offsets": [offset, stop],
         }
@@ -87,13 +92,15 @@ def write_file(
             left = math.prod(shape)
             for piece in pieces(name):
                 left -= piece.numel()
-                if piece.dtype != dtype or left < 0:
+                if piece.dtype != dtypes[name] or left < 0:
                     left = -1  # not written where the next tensor belongs
                     break
                 file.write(piece.detach().contiguous().view(-1).view(torch.uint8).numpy())
                 told(piece.nbytes)
                 del piece  # before the next is made
             if left:
-                raise ValueError(f"the pieces of {name} are not the {shape} of {dtype} promised")
+                raise ValueError(
+                    f"the pieces of {name} are not the {shape} of {dtypes[name]} promised"
+                )
         file.flush()
         os.fsync(file.fileno())

@@ -13,10 +13,10 @@ from studio.errors import StudioError
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
     from studio.merge.virtual import Virtual
-    from studio.models import Model
+    from studio.models.model import Frame, Model
 
 
 class Live(Protocol):
@@ -25,6 +25,7 @@ class Live(Protocol):
     space: "Space"
     model: "PreTrainedModel"
     tokenizer: "PreTrainedTokenizerBase"
+    processor: "ProcessorMixin | None"
 
     def apply(self, genome: np.ndarray) -> None:
         """Become what the genome (float64 ``[d]``) describes; raises as `Space.check`."""
@@ -37,12 +38,14 @@ class Space(Protocol):
     Attributes:
         kind: "parameter" or "data_flow".
         models: those that take part; sources: those of them that are sources.
+        frame: what the model sees with, or None: see `studio.models.model.Frame`.
         names: one per gene; lower, upper, initial: float64 ``[d]``.
         binary: bool ``[d]``: genes of which only the half of their range matters.
     """
 
     kind: str
     sources: "list[Model]"
+    frame: "Frame | None"
     names: list[str]
     lower: np.ndarray
     upper: np.ndarray

@@ -23,7 +23,7 @@ from studio.merge.live import speaker
 from studio.merge.mergekit_config import mergekit_yaml
 from studio.merge.parameter_space import ParameterSpace, exact
 from studio.models.licences import licence_of_merge
-from studio.models.model import Model
+from studio.models.model import Model, frame_of
 from studio.models.precision import dtype_of
 from studio.models.vocabulary import unaligned
 
@@ -53,6 +53,7 @@ class Virtual(Model):
         self.name = name
         self.dtype = dtype_of(precision)
         self.architecture = template.architecture
+        self.frame = frame_of([template, *parents])
         self.config = copy.deepcopy(template.config)
         self.config.dtype = self.dtype
         self.config.architectures = [self.architecture]

@@ -67,22 +67,13 @@ class Checkpoint(Model):
     @classmethod
     def of_folder(cls, name: str, path: Path) -> "Checkpoint":
         """Open a folder of safetensors under a name of its own; raises as `open`."""
-        settings = _read_config(path)
+        settings = read_config(path)
         stored = read_folder(path)
-        config, model = _skeleton(path, settings, stored)
+        config, model = build_skeleton(path, settings, len(stored))
         expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
         tensors = _canonical(path, model, stored, expected)
-
-        # transformers ties what the config says is tied unless the file holds two different values.
-        aliases = {}
-        for target, source in model.all_tied_weights_keys.items():
-            if source not in tensors and target in tensors:
-                tensors[source] = tensors.pop(target)
-            if target not in tensors or values.equal(tensors[target], tensors[source]):
-                aliases[target] = source
-        _check_tensors(path, tensors, expected, aliases)
+        ordered, aliases = settle(path, model, tensors, expected)
         config.tie_word_embeddings = HEAD in aliases
-        ordered = {key: tensors[key] for key in expected if key not in aliases}
         return cls(
             name=name,
             path=path,
@@ -171,6 +162,8 @@ class Checkpoint(Model):
         import torch
         from transformers import AutoModelForCausalLM
 
+        if self.frame is not None:
+            return super().load(dtype, device)
         try:
             with _quiet():
                 model = AutoModelForCausalLM.from_pretrained(
@@ -196,8 +189,12 @@ class Checkpoint(Model):
         return self._tensors[self._aliases.get(name, name)]
 
 
-def _read_config(path: Path) -> dict:
-    """config.json as written, after refusing what may not be opened at all."""
+def read_config(path: Path) -> dict:
+    """config.json as written, after refusing what may not be opened at all.
+
+    Raises:
+        StudioError: there is none, it is no model's, asks for code, or is of a quantized model.
+    """
     file = path / "config.json"
     if not file.is_file():
         raise StudioError(
@@ -217,8 +214,18 @@ def _read_config(path: Path) -> dict:
     return settings
 
 
-def _skeleton(path: Path, settings: dict, stored: dict) -> "tuple[PretrainedConfig, object]":
-    """The configuration, and its model without any memory behind the tensors (meta device)."""
+def build_skeleton(
+    path: Path, settings: dict, tensors: int, auto: str = documents.LANGUAGE
+) -> "tuple[PretrainedConfig, PreTrainedModel]":
+    """The configuration, and its model without any memory behind the tensors (meta device).
+
+    Args:
+        settings: of `read_config`.
+        tensors, auto: as in `documents.skeleton`.
+
+    Raises:
+        StudioError: transformers does not know such a model, or cannot build it.
+    """
     import transformers
 
     version = transformers.__version__
@@ -244,7 +251,29 @@ def _skeleton(path: Path, settings: dict, stored: dict) -> "tuple[PretrainedConf
                 "so use another model or a newer transformers."
             ) from error
         raise documents.bad_config(path / "config.json", reason(error)) from error
-    return config, documents.skeleton(config, path / "config.json", len(stored))
+    return config, documents.skeleton(config, path / "config.json", tensors, auto)
+
+
+def settle(
+    path: Path, model: "PreTrainedModel", tensors: dict[str, StoredTensor], expected: dict
+) -> tuple[dict[str, StoredTensor], dict[str, str]]:
+    """A model's tensors in its own order, and which names are tied to which.
+
+    Args:
+        tensors: by canonical name; expected: shapes by canonical name.
+
+    Raises:
+        StudioError: one is missing, has another shape, or is stored in a quantized form.
+    """
+    # transformers ties what the config says is tied unless the file holds two different values.
+    aliases = {}
+    for target, source in model.all_tied_weights_keys.items():
+        if source not in tensors and target in tensors:
+            tensors[source] = tensors.pop(target)
+        if target not in tensors or values.equal(tensors[target], tensors[source]):
+            aliases[target] = source
+    _check_tensors(path, tensors, expected, aliases)
+    return {key: tensors[key] for key in expected if key not in aliases}, aliases
 
 
 def _canonical(path: Path, model, stored: dict, expected: dict) -> dict[str, StoredTensor]:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from itertools import zip_longest
 
 from studio.errors import StudioError
-from studio.models.model import Model
+from studio.models.model import Model, frame_of
 from studio.models.vocabulary import SAME, token_tensors
 
 #: Settings that change what the weights compute, in words. The merged model has one value of each,
@@ -38,12 +38,19 @@ SETTINGS = {
 }
 
 
+#: Settings that a frame decides (`studio.models.model.Frame`): no tensor's shape depends on them,
+#: and whoever grafts a language model into a vision-language model has it read positions as that
+#: does, as the paper's EvoVLM-JP did.
+OF_THE_FRAME = {"rope_parameters", "sliding_window", "layer_types"}
+
+
 def check_compatible(base: Model | None, sources: Sequence[Model], vocabulary: str = SAME) -> None:
     """Check that all sources, and the base if there is one, can be merged with one another.
 
     Everything is compared with the base or, without one, with the first source. Dtypes may differ,
     and so may tying (a merge of tied and untied models is untied) and how many rows follow the
-    tokens of an embedding.
+    tokens of an embedding. Where one of them is a vision-language model, how positions are read is
+    its own.
 
     Args:
         vocabulary: as in `studio.models.vocabulary.align`; only with "same" all need have one.
@@ -54,9 +61,10 @@ def check_compatible(base: Model | None, sources: Sequence[Model], vocabulary: s
     """
     if not sources:
         raise StudioError("There are no models to merge; pick at least one source.")
-    first, *others = [base, *sources] if base is not None else list(sources)
+    first, *others = members = [base, *sources] if base is not None else list(sources)
+    keys = [key for key in SETTINGS if not (frame_of(members) and key in OF_THE_FRAME)]
     for other in others:
-        for difference in _differences(first, other):
+        for difference in _differences(first, other, keys):
             raise StudioError(
                 f"{first.name} and {other.name} cannot be merged: {difference}; pick models "
                 "fine-tuned from the same base."
@@ -136,7 +144,8 @@ def _path_differences(a: Model, b: Model) -> Iterator[str]:
     """What keeps a layer of the second from standing among those of the first, lazily."""
     if a.architecture != b.architecture:
         yield f"the first is a {a.architecture}, the second a {b.architecture}"
-    yield from _different_settings(a, b, [key for key in SETTINGS if key not in _NOT_A_LAYERS])
+    beside = _NOT_A_LAYERS | (OF_THE_FRAME if a.frame else set())
+    yield from _different_settings(a, b, [key for key in SETTINGS if key not in beside])
     kinds = [set(getattr(model.config, "layer_types", None) or ()) for model in (a, b)]
     if more := kinds[1] - kinds[0]:
         yield f"only the second has layers of {min(more)}, which the first cannot prepare"
@@ -151,13 +160,13 @@ def _path_differences(a: Model, b: Model) -> Iterator[str]:
     yield from _different_shapes(*shapes)
 
 
-def _differences(a: Model, b: Model) -> Iterator[str]:
+def _differences(a: Model, b: Model, keys: Iterable[str]) -> Iterator[str]:
     """What differs, most telling first; lazily, since only the first is said."""
     if a.architecture != b.architecture:
         yield f"the first is a {a.architecture}, the second a {b.architecture}"
     if a.layers != b.layers:
         yield f"the first has {a.layers} layers, the second {b.layers}"
-    yield from _different_settings(a, b, SETTINGS)
+    yield from _different_settings(a, b, keys)
     # a tied head is not listed among the names, and has a shape all the same
     names = dict.fromkeys([*a.names(), *b.names()])
     yield from _different_shapes(*(_shapes(model, names) for model in (a, b)))

@@ -18,6 +18,19 @@ if TYPE_CHECKING:
 #: Configuration keys through which a checkpoint can have transformers fetch and run code.
 _CODE_KEYS = ("attn_implementation", "experts_implementation", "kernel_config")
 
+#: The kinds of model that are opened: transformers' auto classes for them, and what to call them.
+LANGUAGE, VISION = "AutoModelForCausalLM", "AutoModelForImageTextToText"
+_KINDS = {
+    LANGUAGE: (
+        "MODEL_FOR_CAUSAL_LM_MAPPING",
+        "a text-generating language model; pick one such as a Llama, Mistral, Qwen or Gemma",
+    ),
+    VISION: (
+        "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING",
+        "a vision-language model that answers about pictures; pick one such as a LLaVA or Qwen2-VL",
+    ),
+}
+
 #: No model's settings come near; a forged file must not take all memory.
 MAX_JSON = 100_000_000
 
@@ -84,13 +97,16 @@ def bad_config(file: Path, why: str) -> StudioError:
     )
 
 
-def skeleton(config: "PretrainedConfig", file: Path, tensors: int) -> "PreTrainedModel":
+def skeleton(
+    config: "PretrainedConfig", file: Path, tensors: int, auto: str = LANGUAGE
+) -> "PreTrainedModel":
     """The model of a configuration, without any memory behind its tensors (meta device).
 
     Args:
         file: where the configuration was read, for errors.
         tensors: how many the weights hold: a forged count of layers must not build millions of
             modules.
+        auto: `LANGUAGE` or `VISION`.
 
     Raises:
         StudioError: the configuration is another kind of model's, or no model can be built from it.
@@ -98,17 +114,21 @@ def skeleton(config: "PretrainedConfig", file: Path, tensors: int) -> "PreTraine
     import torch
     import transformers
 
-    if type(config) not in transformers.MODEL_FOR_CAUSAL_LM_MAPPING:
-        raise StudioError(
-            f"{file.parent.name} ({config.model_type}) is not a text-generating language model; "
-            "pick one such as a Llama, Mistral, Qwen or Gemma."
-        )
-    layers = getattr(config, "num_hidden_layers", None)
-    if not isinstance(layers, int) or not 0 < layers <= tensors:
-        raise bad_config(file, f"it says {layers} layers and the weights hold {tensors} tensors")
+    mapping, what = _KINDS[auto]
+    if type(config) not in getattr(transformers, mapping):
+        raise StudioError(f"{file.parent.name} ({config.model_type}) is not {what}.")
+    counts = [getattr(config.get_text_config(), "num_hidden_layers", None)]
+    vision = getattr(config, "vision_config", None)
+    for key in ("num_hidden_layers", "depth"):  # no vision tower need have either
+        counts += [getattr(vision, key)] if hasattr(vision, key) else []
+    for layers in counts:
+        if not isinstance(layers, int) or not 0 < layers <= tensors:
+            raise bad_config(
+                file, f"it says {layers} layers and the weights hold {tensors} tensors"
+            )
     try:
         with torch.device("meta"):
-            return transformers.AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+            return getattr(transformers, auto).from_config(config, trust_remote_code=False)
     except Exception as error:  # a stranger's settings: transformers raises whatever it meets
         raise bad_config(file, reason(error)) from error
 

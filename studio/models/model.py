@@ -9,9 +9,9 @@ vocabulary, a merge. This module knows what follows from them, and refuses to kn
 import copy
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from studio.errors import StudioError
 
@@ -22,12 +22,50 @@ if TYPE_CHECKING:
         PretrainedConfig,
         PreTrainedModel,
         PreTrainedTokenizerBase,
+        ProcessorMixin,
     )
 
 HEAD = "lm_head.weight"
 
 #: Reads entries [start, stop) of a flattened tensor, on the CPU in the stored dtype.
 Reader = Callable[[int, int], "torch.Tensor"]
+
+
+class Frame(Protocol):
+    """What a vision-language model has around its language model: vision tower and projector.
+
+    Where a model has one, its tensors are those of the language model, which is what can be merged;
+    loaded, and exported, it is the vision-language model. The ``vlm`` package knows how.
+
+    Attributes:
+        name: of the vision-language model.
+        architecture: its transformers class.
+        parameters: of the frame alone, without the language model.
+    """
+
+    name: str
+    architecture: str
+    parameters: int
+
+    def skeleton(self, config: "PretrainedConfig", dtype: "torch.dtype") -> "PreTrainedModel":
+        """The vision-language model around a language model of this form, nothing written yet."""
+        ...
+
+    def language(self, model: "PreTrainedModel") -> "PreTrainedModel":
+        """The language model inside a resident model, its parameters under canonical names."""
+        ...
+
+    def fill(self, model: "PreTrainedModel") -> None:
+        """Write the frame's own parameters into a skeleton, wherever it lies by now."""
+        ...
+
+    def processor(self, tokenizer: "PreTrainedTokenizerBase") -> "ProcessorMixin":
+        """What makes inputs of pictures and text; StudioError where there is none to be read."""
+        ...
+
+    def whole(self, language: "Model") -> "Model":
+        """The vision-language model around a language model, its tensors called as in files."""
+        ...
 
 
 class Model(ABC):
@@ -40,6 +78,7 @@ class Model(ABC):
         architecture: the transformers class, such as "MistralForCausalLM".
         licence: what its card says, or None where there is no card or it names none.
         dtype: torch dtype that most parameters have.
+        frame: of a vision-language model, what is around its language model; else None.
     """
 
     name: str
@@ -48,6 +87,7 @@ class Model(ABC):
     architecture: str
     licence: str | None
     dtype: "torch.dtype"
+    frame: "Frame | None" = None
 
     @abstractmethod
     def names(self) -> list[str]:
@@ -80,6 +120,30 @@ class Model(ABC):
         Raises:
             StudioError: there is one, and it cannot be read.
         """
+
+    def processor(self) -> "ProcessorMixin | None":
+        """What makes inputs of pictures and text, None of a model that sees none.
+
+        Raises:
+            StudioError: it cannot be read.
+        """
+        return None if self.frame is None else self.frame.processor(self.tokenizer())
+
+    def framed(self, frame: "Frame | None") -> "Model":
+        """The same language model with a vision-language model's frame around it."""
+        if frame is self.frame:
+            return self
+        twin = copy.copy(self)
+        twin.frame = frame
+        return twin
+
+    def language(self, model: "PreTrainedModel") -> "PreTrainedModel":
+        """The language model inside what `load` or `skeleton` made; usually all of it."""
+        return model if self.frame is None else self.frame.language(model)
+
+    def dtype_of(self, name: str) -> "torch.dtype":
+        """The dtype that a tensor is written in."""
+        return self.dtype
 
     def reader(self, name: str) -> Reader:
         """A function that reads a tensor piece by piece, for those who cannot hold it whole.
@@ -154,8 +218,10 @@ class Model(ABC):
         import torch
 
         with torch.no_grad():
-            for name, parameter in model.named_parameters():
+            for name, parameter in self.language(model).named_parameters():
                 parameter.copy_(self.get(name))
+            if self.frame is not None:
+                self.frame.fill(model)
 
     def skeleton(self, dtype: "torch.dtype") -> "PreTrainedModel":
         """The transformers model on the CPU in eval mode, with parameters that nobody wrote yet.
@@ -169,10 +235,13 @@ class Model(ABC):
         from transformers import AutoModelForCausalLM
         from transformers.initialization import no_init_weights
 
-        with no_init_weights():
-            model = AutoModelForCausalLM.from_config(copy.deepcopy(self.config), dtype=dtype)
-        model.tie_weights()
-        if missing := set(dict(model.named_parameters())) ^ set(self.names()):
+        if self.frame is not None:
+            model = self.frame.skeleton(self.config, dtype)
+        else:
+            with no_init_weights():
+                model = AutoModelForCausalLM.from_config(copy.deepcopy(self.config), dtype=dtype)
+            model.tie_weights()
+        if missing := set(dict(self.language(model).named_parameters())) ^ set(self.names()):
             raise StudioError(
                 f"{self.name} cannot be loaded: its tensors and its configuration disagree "
                 f"about {min(missing)}; use models that transformers' save_pretrained wrote."
@@ -183,3 +252,8 @@ class Model(ABC):
     def _stored(self, name: str) -> str:
         """The name in `names` that a tensor goes by: a tied head goes by the embedding's."""
         return self.names()[0] if self.tied and name == HEAD else name
+
+
+def frame_of(models: "Iterable[Model]") -> "Frame | None":
+    """The frame of the first of these models that has one: what a merge of them sees with."""
+    return next((model.frame for model in models if model.frame is not None), None)

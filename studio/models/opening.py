@@ -4,13 +4,14 @@ Knows what tells safetensors folders, GGUF files and adapters apart, and how an 
 base. Refuses to know how each is read.
 """
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
 from studio.errors import StudioError
 from studio.models import adapter, sources
 from studio.models.adapter import Adapter
-from studio.models.checkpoint import Checkpoint
+from studio.models.checkpoint import Checkpoint, read_config
 from studio.models.compatibility import SAME, check_compatible
 from studio.models.gguf import Gguf
 from studio.models.model import Model
@@ -50,7 +51,26 @@ def _open(name: str, adapters: bool) -> Model:
                 f"{path} holds {len(files)} GGUF files; name the one to use, such as {files[0]}."
             )
         return _without_base(Gguf.open(name, files[0]), taken)
+    if sees(path):
+        return _without_base(_vision_language(name, path), taken)
     return _without_base(Checkpoint.of_folder(name, path), taken)
+
+
+def sees(folder: Path) -> bool:
+    """Whether a folder's configuration is a vision-language model's; StudioError if unreadable."""
+    return "vision_config" in read_config(folder)
+
+
+def _vision_language(name: str, path: Path) -> Model:
+    """By the vlm package, which the rest of the Studio does without."""
+    if importlib.util.find_spec("vlm") is None:
+        raise StudioError(
+            f"{name} is a vision-language model, and the vlm package is not installed; install the "
+            "whole project, or use language models."
+        )
+    from vlm.opening import open_folder
+
+    return open_folder(name, path)
 
 
 def _without_base(model: Model, taken: sources.Name) -> Model:
@@ -118,6 +138,7 @@ def card(model: Model, base: Model | None = None, vocabulary: str = SAME) -> dic
         "size": model.size,
         "licence": model.licence,
         "base": model.base.name if isinstance(model, Adapter) else None,
+        "vision": model.frame and model.frame.architecture,
         "path": str(model.path),
     }
     if base is None:

@@ -130,9 +130,10 @@ def load_packed(model: Model, kind: str, device: torch.device | str) -> "PreTrai
     """
     try:
         resident = model.skeleton(compute_dtype(device))
-        for name, layer in list(linear_layers(resident)):
+        language = model.language(resident)
+        for name, layer in list(linear_layers(language)):
             weight = Packed.of(model.get(f"{name}.weight").to(device), kind)
-            replace(resident, name, PackedLinear(weight, layer.bias))
+            replace(language, name, PackedLinear(weight, layer.bias))
         resident = resident.to(device)
         model.fill(resident)
     except (torch.OutOfMemoryError, MemoryError) as error:

@@ -47,17 +47,29 @@ def reader(tensor: StoredTensor) -> "Reader":
     """Reads from the file, not through a memory map: what was read does not stay resident."""
     import torch
 
-    dtype = getattr(torch, FLOATS[tensor.dtype])
+    kind = dtype(tensor)
     stream = tensor.file.open("rb")
 
     def read(start: int, stop: int) -> torch.Tensor:
-        buffer = bytearray((stop - start) * dtype.itemsize)
-        stream.seek(tensor.offset + start * dtype.itemsize)
+        buffer = bytearray((stop - start) * kind.itemsize)
+        stream.seek(tensor.offset + start * kind.itemsize)
         if stream.readinto(buffer) < len(buffer):
             raise _changed(tensor.file, "it became shorter")
-        return torch.frombuffer(buffer, dtype=dtype)
+        return torch.frombuffer(buffer, dtype=kind)
 
     return read
+
+
+def dtype(tensor: StoredTensor) -> "torch.dtype":
+    """The torch dtype of a stored tensor."""
+    import torch
+
+    return getattr(torch, FLOATS[tensor.dtype])
+
+
+def whole(tensor: StoredTensor) -> "torch.Tensor":
+    """All of a tensor, read from the file; raises as `Values.get`."""
+    return reader(tensor)(0, math.prod(tensor.shape)).view(tensor.shape)
 
 
 def equal(one: StoredTensor, other: StoredTensor) -> bool:

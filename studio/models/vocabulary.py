@@ -58,12 +58,14 @@ def align(
         StudioError: a tokenizer cannot be read, or not be extended to the union.
     """
     members = [base, *sources] if base is not None and with_base else list(sources)
+    seeing = next((model for model in members if model.frame is not None), None)
     if choice == BASE:
         if base is None:
             raise StudioError("There is no base whose vocabulary to take; name the base, or union.")
         giver = base
     elif choice in (SAME, UNION):
-        giver = members[0]
+        # a picture's tokens keep the ids that its processor puts there
+        giver = (seeing if choice == UNION else None) or members[0]
     else:
         giver = next((source for source in sources if source.name == choice), None)
         if giver is None:
@@ -80,6 +82,34 @@ def align(
     if has_base:
         return aligned[0], aligned[1:]
     return base, aligned
+
+
+def with_pictures(choice: str, base: Model | None, sources: Sequence[Model]) -> str:
+    """The choice to `align` by where a vision-language model is among the models.
+
+    Its vocabulary has tokens that stand for pictures, and a language model's often has not. If they
+    differ in nothing else, "same" means the vision-language model's.
+
+    Raises:
+        StudioError: the vocabulary chosen lacks the tokens that stand for pictures.
+    """
+    seeing = next((source for source in sources if source.frame is not None), None)
+    if seeing is None or choice in (UNION, seeing.name):
+        return choice
+    own = seeing.tokenizer().get_vocab()
+    others = [
+        model.tokenizer().get_vocab() for model in (base, *sources) if model not in (None, seeing)
+    ]
+    if choice == SAME:
+        fewer = any(other != own for other in others)
+        return seeing.name if fewer and all(o.items() <= own.items() for o in others) else SAME
+    giver = base if choice == BASE else next((s for s in sources if s.name == choice), None)
+    if giver is not None and not own.items() <= giver.tokenizer().get_vocab().items():
+        raise StudioError(
+            f"The vocabulary of {giver.name} lacks tokens of {seeing.name}, which needs them for "
+            f"its pictures; write vocabulary: union, or vocabulary: {seeing.name}."
+        )
+    return choice
 
 
 def unaligned(model: Model) -> Model:
@@ -376,6 +406,7 @@ class Aligned(Model):
         self.model, self.vocabulary, self._member = model, vocabulary, member
         self.name, self.path, self.licence = model.name, model.path, model.licence
         self.architecture, self.dtype = model.architecture, model.dtype
+        self.frame = model.frame
         self._rowed = token_tensors(model)
         self.config = self._translated(model.config)
         self.config.vocab_size = vocabulary.size
