@@ -1,8 +1,8 @@
 """clip_score: how well an answer fits its picture, by an encoder's eye and without a reference.
 
-Knows CLIPScore (Hessel et al., EMNLP 2021, arXiv 2104.08718): w·max(cos(picture, answer), 0) with
-w = 2.5. Its questions are another task's, whichever of those with pictures it is told; refuses to
-know their reference answers, and what language an answer is in.
+Knows CLIPScore (Hessel et al., EMNLP 2021, arXiv 2104.08718): w·max(cos(picture, answer), 0), where
+w stretches an encoder's cosines over [0, 1]. Its questions are another task's, whichever of those
+with pictures it is told; refuses to know their reference answers, and what language an answer is in.
 
 An answer may be scored by several tasks: ``asks`` names the one whose questions and prompts these
 are, and ``task`` is that task, so that who has its responses need not generate them again.
@@ -17,15 +17,19 @@ from studio.tasks import TASKS, has_pictures, load_task
 from studio.tasks.base import Example, Score
 from vlm.encoder import BUNDLED, Encoder
 
-#: Hessel et al.'s w, which stretches the cosines of real encoders over [0, 1].
+#: Hessel et al.'s w: of encoders trained on a web of pictures few cosines are above 0.4.
 WEIGHT = 2.5
+#: Those of the bundled encoder, trained on some thousand pictures, reach 0.8: stretched, most right
+#: answers would score 1 and be told apart no more.
+BUNDLED_WEIGHT = 1.0
 
 
 class CLIPScore:
     """The fit of picture and answer on the examples of another task.
 
     ``of`` is that task's name and ``options`` are its options; ``model`` is an encoder's name, see
-    :meth:`vlm.encoder.Encoder.open`.
+    :meth:`vlm.encoder.Encoder.open`; ``weight`` is w, by default the paper's 2.5, and 1 for the
+    bundled encoder.
 
     Attributes:
         asks: the name of the task whose examples and prompts these are.
@@ -45,6 +49,7 @@ class CLIPScore:
         of: str = "ja_culture_vqa",
         model: str = BUNDLED,
         options: dict[str, Any] | None = None,
+        weight: float | None = None,
     ):
         if of == self.name or of not in TASKS or not has_pictures(of):
             seen = ", ".join(name for name in TASKS if has_pictures(name) and name != self.name)
@@ -53,7 +58,12 @@ class CLIPScore:
             raise StudioError(f"clip_score's options of {of} are {options!r}; write name: value.")
         if not isinstance(model, str):
             raise StudioError(f"clip_score's model is {model!r}; write an encoder's name.")
-        self.asks, self.options, self.model = of, options or {}, model
+        if weight is None:
+            weight = BUNDLED_WEIGHT if model == BUNDLED else WEIGHT
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < 100:
+            raise StudioError(f"clip_score's weight is {weight!r}; write a number such as 2.5.")
+        self.asks, self.options = of, options or {}
+        self.model, self.weight = model, weight
         self.task = load_task(of, **self.options)
         self.max_new_tokens = self.task.max_new_tokens
 
@@ -71,7 +81,7 @@ class CLIPScore:
         # one by one: in a batch, the last bits would depend on what else is in it
         seen, said = encoder.pictures([example.picture]), encoder.texts([response])
         cosine = round(float(seen[0] @ said[0]), 6)
-        return Score(min(1.0, max(0.0, WEIGHT * cosine)), {"cosine": cosine})
+        return Score(min(1.0, max(0.0, self.weight * cosine)), {"cosine": cosine})
 
 
 def rank(

@@ -42,10 +42,17 @@ def example(angle: float) -> Example:
     ("angle", "score"), [(0, 1.0), (60, 1.0), (75, 2.5 * 0.258819), (90, 0.0), (180, 0.0)]
 )
 def test_a_score_is_the_stretched_cosine_within_0_and_1(compass, angle, score):
-    found = load_task("clip_score").score(example(30), str(30 + angle))
+    found = load_task("clip_score", model="any").score(example(30), str(30 + angle))
     assert found.value == pytest.approx(score, abs=3e-6)
     assert found.details == {"cosine": pytest.approx(np.cos(np.radians(angle)), abs=1e-6)}
     assert 0 <= found.value <= 1
+
+
+def test_the_bundled_encoders_cosines_are_not_stretched(compass):
+    score = load_task("clip_score").score(example(0), "60")
+    assert score.value == pytest.approx(0.5, abs=1e-6)
+    score = load_task("clip_score", weight=1.5).score(example(0), "60")
+    assert score.value == pytest.approx(0.75, abs=1e-6)
 
 
 @pytest.mark.parametrize("answer", ["", " \n"])
@@ -92,6 +99,10 @@ def test_questions_and_prompts_are_another_tasks(folder, tmp_path):
         ({"options": {"path": "a"}}, "The task ja_culture_vqa has no option 'path'"),
         ({"options": ["path"]}, "write name: value"),
         ({"model": 3}, "clip_score's model is 3"),
+        ({"weight": 0}, "clip_score's weight is 0; write a number such as 2.5"),
+        ({"weight": float("nan")}, "clip_score's weight is nan"),
+        ({"weight": True}, "clip_score's weight is True"),
+        ({"weight": "2.5"}, "clip_score's weight is '2.5'"),
         ({"path": "a"}, "The task clip_score has no option 'path'"),
     ],
 )
