@@ -378,6 +378,7 @@ def evaluate(
             else "fp32", as in a recipe that says nothing.
     """
     from studio.evolve import evaluate as evaluation
+    from studio.evolve.generate import GREEDY, Decoding
     from studio.models import open_source
     from studio.models.packed_model import load_packed
     from studio.models.precision import QUANTIZED, default_device, dtype_of
@@ -394,6 +395,7 @@ def evaluate(
         live = space.live(precision, recipe.base_storage)
         live.apply(candidate.genome)
         speaker, tokenizer, processor = live.model, live.tokenizer, live.processor
+        decoding = Decoding(**recipe.decoding.model_dump())
     else:
         checkpoint = open_source(model)
         if precision in QUANTIZED:
@@ -401,6 +403,7 @@ def evaluate(
         else:
             speaker = checkpoint.load(dtype_of(precision or "fp32"), default_device())
         tokenizer, processor = checkpoint.tokenizer(), checkpoint.processor()
+        decoding = GREEDY
     return evaluation.evaluate(
         speaker,
         tokenizer,
@@ -410,6 +413,7 @@ def evaluate(
         split=split,
         batch_size=batch_size or 128,
         processor=processor,
+        decoding=decoding,
     )
 
 

@@ -10,7 +10,7 @@ import gc
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from studio.errors import StudioError
 from studio.runs.records import Candidate, Run, split_reference
@@ -18,7 +18,9 @@ from studio.runs.store import Store
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
+
+    _Speaker = tuple[PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin | None]
 
 
 #: Live models kept at most, whatever memory there is.
@@ -32,8 +34,12 @@ class _Voice:
     def __init__(self) -> None:
         # Not re-entrant, so that a generator closed by another thread can release it.
         self.lock = threading.Lock()
+        self.let_go()
+
+    def let_go(self) -> None:
         self.model: PreTrainedModel | None = None
         self.tokenizer: PreTrainedTokenizerBase | None = None
+        self.processor: ProcessorMixin | None = None
 
 
 class Pool:
@@ -60,7 +66,7 @@ class Pool:
                 if count < self._most and _available() >= needed:
                     return
                 if voice.lock.acquire(blocking=False):
-                    voice.model = voice.tokenizer = None
+                    voice.let_go()
                     del self._voices[key]
                     voice.lock.release()
                     count -= 1
@@ -76,7 +82,7 @@ _POOL = Pool()
 
 def stream(
     model: str,
-    messages: list[dict[str, str]],
+    messages: list[dict[str, Any]],
     store: Store | None = None,
     max_new_tokens: int = 256,
     temperature: float = 0.0,
@@ -88,13 +94,16 @@ def stream(
 
     Args:
         model: a source (bundled name, folder, hub id), or a candidate: "RUN:12", "RUN:best".
-        messages: ``{"role": "user" | "assistant" | "system", "content": text}``, the user's last.
+        messages: ``{"role": "user" | "assistant" | "system", "content": text}``, the user's last;
+            with a ``"picture"``, an encoded image file or the path of one, where there is one to
+            look at. A model that sees none (`sees`) reads the text alone.
         store: where the runs are; by default the workspace's.
         max_new_tokens: an answer still unfinished then is cut off.
         temperature: 0 decodes greedily, as evaluation does.
 
     Raises:
-        StudioError: unknown model or candidate, an empty or too long question, a broken candidate.
+        StudioError: unknown model or candidate, an empty or too long question, a broken candidate,
+            a picture that cannot be opened.
 
     Example:
         >>> question = [{"role": "user", "content": "Tom has 3 apples and buys 4. How many?"}]
@@ -110,9 +119,22 @@ def stream(
     voice = _POOL.voice(key)
     with voice.lock:
         if voice.model is None:
-            voice.model, voice.tokenizer = load()
-        ids, room = _encode(voice.model, voice.tokenizer, turns)
-        yield from _speak(voice, ids, min(max_new_tokens, room), temperature)
+            voice.model, voice.tokenizer, voice.processor = load()
+        inputs, room = _encode(voice, turns)
+        yield from _speak(voice, inputs, min(max_new_tokens, room), temperature)
+
+
+def sees(model: str, store: Store | None = None) -> bool:
+    """Whether a model looks at pictures; reads no weights. Raises as `stream`, of the model."""
+    from studio.evolve.spaces import rebuild_space
+    from studio.models import open_source
+
+    reference = split_reference(model)
+    if reference is None:
+        return open_source(model).frame is not None
+    store = store or Store()
+    run = store.run(reference[0]).id
+    return rebuild_space(store, run, store.pick(run, reference[1]).stage).frame is not None
 
 
 def close() -> None:
@@ -120,8 +142,9 @@ def close() -> None:
     _POOL.clear()
 
 
-def _checked(messages: list[dict[str, str]]) -> list[dict[str, str]]:
-    turns = [{"role": m.get("role"), "content": m.get("content")} for m in messages]
+def _checked(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    keys = ("role", "content", "picture")
+    turns = [{key: message.get(key) for key in keys} for message in messages]
     for turn in turns:
         if turn["role"] not in ("system", "user", "assistant") or not isinstance(
             turn["content"], str
@@ -146,7 +169,7 @@ def _find(model: str, store: Store | None) -> tuple[object, Callable[[], tuple]]
     )
 
 
-def _load_source(name: str) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+def _load_source(name: str) -> "_Speaker":
     # Imported here and below: torch comes along, and a page must open before torch is there.
     import torch
 
@@ -157,12 +180,10 @@ def _load_source(name: str) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]"
     # A CPU computes in float32 anyway, slower from bf16; runs score their sources so by default.
     dtype = torch.float32 if device.type == "cpu" else source.stored
     _POOL.make_room(source.parameters * dtype.itemsize)
-    return source.load(dtype, device), source.tokenizer()
+    return source.load(dtype, device), source.tokenizer(), source.processor()
 
 
-def _load_candidate(
-    store: Store, run: Run, candidate: Candidate
-) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+def _load_candidate(store: Store, run: Run, candidate: Candidate) -> "_Speaker":
     from studio.evolve.spaces import rebuild_space
     from studio.recipe import Recipe
 
@@ -172,22 +193,22 @@ def _load_candidate(
     live = space.live(recipe.precision, recipe.base_storage)
     live.apply(candidate.genome)
     # Only the model stays: task vectors, or layers that are not on the path, go with `live`.
-    return live.model, live.tokenizer
+    return live.model, live.tokenizer, live.processor
 
 
-def _encode(model, tokenizer, turns: list[dict[str, str]]) -> tuple[list[int], int]:
-    """Token ids of the newest turns that fit the model, and how many tokens are left to answer."""
-    from studio.evolve.generate import chat_prompt, encode
-
-    longest = getattr(model.config, "max_position_embeddings", None) or 1 << 30
+def _encode(voice: _Voice, turns: list[dict[str, Any]]) -> "tuple[dict[str, torch.Tensor], int]":
+    """Inputs of the newest turns that fit the model, and how many tokens are left to answer."""
+    text = voice.model.config.get_text_config()
+    longest = getattr(text, "max_position_embeddings", None) or 1 << 30
     while True:
-        ids = encode(tokenizer, chat_prompt(tokenizer, turns))
+        inputs = _inputs(voice, turns)
+        length = inputs["input_ids"].shape[1]
         # At least an eighth of the window is kept for the answer.
-        if len(ids) <= longest - max(1, longest // 8):
-            return ids, longest - len(ids)
+        if length <= longest - max(1, longest // 8):
+            return inputs, longest - length
         if len(turns) == 1:
             raise StudioError(
-                f"The question is {len(ids)} tokens long and this model reads {longest} in all; "
+                f"The question is {length} tokens long and this model reads {longest} in all; "
                 "shorten it."
             )
         # A question leaves together with its answer: templates want the roles to alternate.
@@ -198,7 +219,29 @@ def _encode(model, tokenizer, turns: list[dict[str, str]]) -> tuple[list[int], i
         turns = turns[:first] + turns[until:] if until > first else turns[-1:]
 
 
-def _speak(voice: _Voice, ids: list[int], most: int, temperature: float) -> Iterator[str]:
+def _inputs(voice: _Voice, turns: list[dict[str, Any]]) -> "dict[str, torch.Tensor]":
+    """What a forward pass takes of a conversation, its pictures before the words they came with."""
+    import torch
+
+    from studio.evolve import library
+    from studio.evolve.generate import chat_prompt, encode
+
+    model, tokenizer, processor = voice.model, voice.tokenizer, voice.processor
+    said = [{"role": turn["role"], "content": turn["content"]} for turn in turns]
+    pictures = [turn["picture"] for turn in turns if turn["picture"] is not None]
+    if processor is None or not pictures:
+        ids = encode(tokenizer, chat_prompt(tokenizer, said))
+        return {"input_ids": torch.tensor([ids], device=model.device)}
+    for message, turn in zip(said, turns, strict=True):
+        parts = [{"type": "text", "text": turn["content"]}]
+        message["content"] = parts if turn["picture"] is None else [{"type": "image"}, *parts]
+    prompt = chat_prompt(processor, said)
+    return library.encode(tokenizer, [prompt], [pictures], processor, model)
+
+
+def _speak(
+    voice: _Voice, inputs: "dict[str, torch.Tensor]", most: int, temperature: float
+) -> Iterator[str]:
     """Decode one token at a time: nothing runs between two items, so closing is stopping."""
     import torch
     from transformers import DynamicCache
@@ -208,15 +251,14 @@ def _speak(voice: _Voice, ids: list[int], most: int, temperature: float) -> Iter
     model, tokenizer = voice.model, voice.tokenizer
     stops = set(stop_ids(model, tokenizer))
     cache = DynamicCache(config=model.config)
-    given = torch.tensor([ids], device=model.device)
     answer: list[int] = []
     shown = ""
     while len(answer) < most:
-        token = _next(model, given, cache, temperature)
+        token = _next(model, inputs, cache, temperature)
         if token in stops:
             break
         answer.append(token)
-        given = torch.tensor([[token]], device=model.device)
+        inputs = {"input_ids": torch.tensor([[token]], device=model.device)}
         # A character of several tokens is shown once it is whole.
         text = tokenizer.decode(answer, skip_special_tokens=True).rstrip("\ufffd")
         if text != shown:
@@ -224,13 +266,13 @@ def _speak(voice: _Voice, ids: list[int], most: int, temperature: float) -> Iter
             yield text.strip()
 
 
-def _next(model, given: "torch.Tensor", cache, temperature: float) -> int:
+def _next(model, inputs: "dict[str, torch.Tensor]", cache, temperature: float) -> int:
     import torch
 
     with torch.inference_mode():
-        logits = model(
-            input_ids=given, past_key_values=cache, use_cache=True, logits_to_keep=1
-        ).logits[0, -1]
+        logits = model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[
+            0, -1
+        ]
         if not logits.isfinite().all():
             raise StudioError(
                 "This candidate is broken (its numbers overflow) and cannot speak; choose another."

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from studio.evolve.plan import plan
-from studio.evolve.spaces import open_models
+from studio.evolve.spaces import build_space, open_models
 from studio.models import hub as downloads
 from studio.recipe import Recipe
-from tests.sparse import MISTRAL_7B, sparse_model
+from tests.sparse import LLAVA_16, MISTRAL_7B, sparse_model
 
 FOLDER = Path(__file__).parent.parent / "recipes" / "paper"
 CARD = 24 * 10**9
@@ -23,8 +23,12 @@ def hub(tmp_path_factory):
 
     def folder(name: str) -> Path:
         if name not in made:
-            config = MISTRAL_7B | {"vocab_size": 32001 if name in PADDED else 32000}
-            made[name] = sparse_model(root / name.replace("/", "--"), config)
+            place = root / name.replace("/", "--")
+            if name.startswith("llava-hf/"):  # tokens for pictures and for padding, 32064 rows
+                made[name] = sparse_model(place, LLAVA_16, tokens=32002)
+            else:
+                config = MISTRAL_7B | {"vocab_size": 32001 if name in PADDED else 32000}
+                made[name] = sparse_model(place, config)
         return made[name]
 
     return folder
@@ -36,7 +40,8 @@ def test_a_recipe_of_the_paper_fits_a_card_of_24_gb(file, hub, monkeypatch):
     monkeypatch.setattr(downloads, "download", lambda name, *_: hub(name))
     models = open_models(recipe)
     planned = plan(recipe, models, None, CARD, "cuda")
-    assert planned.batch >= 8, planned
+    # a picture of LLaVA 1.6 is thousands of tokens, and five beams remember each
+    assert planned.batch >= (1 if file.stem.startswith("evovlm") else 8), planned
     assert planned.peak <= CARD
     assert max(need.resident for need in planned.needs.values()) > 7e9  # no toy was planned
     if recipe.space.type != "data_flow":
@@ -55,3 +60,21 @@ def test_the_plan_of_the_7b_is_what_was_worked_out(hub, monkeypatch):
     assert by_base == pytest.approx(
         {"packed": 20.6, "int8": 24.1, "bf16": 30.6, "paged": 16.7}, abs=0.1
     )
+
+
+def test_the_vision_language_recipe_merges_the_language_model_of_llava(hub, monkeypatch):
+    recipe = Recipe.load(FOLDER / "evovlm-jp.yaml")
+    monkeypatch.setattr(downloads, "download", lambda name, *_: hub(name))
+    models = open_models(recipe)
+    llava = models[1]
+    assert llava.architecture == "MistralForCausalLM" and llava.layers == 32
+    assert llava.parameters == 7_242_256_384  # Mistral-7B's and 64 rows more, twice
+    assert llava.frame.parameters == 324_491_264
+    assert llava.frame.tokens() == 5 * 577
+    space = build_space(recipe, recipe.stages()[0], models)
+    assert space.frame is llava.frame
+    assert space.tensors["model.embed_tokens.weight"] == (32064, 4096)
+    assert len(space.genes) == 34 * 4  # embedding, 32 layers and head; two sources, two genes each
+    config = space.frame.config_for(space.template.config)
+    assert config.text_config.rope_parameters["rope_theta"] == 1e6
+    assert config.text_config.sliding_window is None

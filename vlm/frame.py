@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 #: What a merge can change about a language model's form; all other settings are the frame's.
 _FORM = ("vocab_size", "num_hidden_layers", "layer_types", "tie_word_embeddings")
+#: Pixels a side planned for where the vision tower takes any number.
+_LARGEST = 1024
 _LAYER = re.compile(r"\.layers\.(\d+)\.")
 
 
@@ -91,6 +93,21 @@ class VisionFrame:
         with torch.no_grad():
             for name, tensor in self.tensors.items():
                 places[name].copy_(values.whole(tensor))
+
+    def tokens(self) -> int:
+        """Those of a picture cut into as many tiles as the settings allow, before any pooling."""
+        vision = self.config.vision_config
+        side = getattr(vision, "image_size", None) or _LARGEST
+        grid = getattr(self.config, "image_grid_pinpoints", None) or [(0, 0)]
+        tiles = max(1 + (high // side) * (wide // side) for high, wide in grid)
+        return tiles * ((side // vision.patch_size) ** 2 + 1)
+
+    def passing(self) -> int:
+        """One layer's activations of all those tokens."""
+        vision = self.config.vision_config
+        width = getattr(vision, "embed_dim", None) or vision.hidden_size
+        feeding = getattr(vision, "intermediate_size", None) or 4 * width
+        return self.tokens() * (8 * width + 2 * feeding)
 
     def processor(self, tokenizer: "PreTrainedTokenizerBase") -> "ProcessorMixin":
         """The origin's, with a tokenizer whose vocabulary is the origin's or an extension of it.

@@ -60,6 +60,7 @@ def evaluate(
     batch_size: int,
     processor: "ProcessorMixin | None" = None,
     decoding: Decoding = GREEDY,
+    said: Evaluation | None = None,
     on_halving: Callable[[int], None] = lambda size: None,
     on_token: Callable[[], None] = lambda: None,
     must_end: bool = False,
@@ -74,6 +75,8 @@ def evaluate(
         split: the label it is recorded under.
         processor: of a model that sees; any other is asked about pictures without being shown them.
         decoding: how answers are searched for; a live task decides itself.
+        said: an evaluation of the same model on the same questions, whose responses are scored
+            here instead of asking again.
         on_halving: told every new batch size.
         on_token: called before every forward pass; what it raises ends the evaluation.
         must_end: whether a model that ends not a single answer is broken, and scores zero; a live
@@ -84,10 +87,15 @@ def evaluate(
     """
     start = time.perf_counter()
     live = isinstance(task, LiveTask)
-    broken = ""
+    broken = said.broken if said else ""
     while True:
         try:
-            if live:
+            if said is not None:
+                measured = [
+                    Measurement(o.response, task.score(example, o.response), o.tokens)
+                    for example, o in zip(examples, said.outcomes, strict=True)
+                ]
+            elif live:
                 measured = _measured(model, tokenizer, task, examples, batch_size, on_token)
             else:
                 measured = _answered(
@@ -120,7 +128,7 @@ def evaluate(
         task=task.name,
         split=split,
         score=0.0 if broken else sum(o.score for o in outcomes) / len(outcomes),
-        tokens=sum(o.tokens for o in outcomes),
+        tokens=0 if said else sum(o.tokens for o in outcomes),
         seconds=time.perf_counter() - start,
         broken=broken,
         outcomes=tuple(outcomes),

@@ -60,12 +60,8 @@ def generate(
         seeing = pictures[order[0]] is not None
         batch = [i for i in order[:batch_size] if (pictures[i] is not None) == seeing]
         order = order[len(batch) :]
-        inputs = encode(
-            tokenizer, [prompts[i] for i in batch], [pictures[i] for i in batch], processor
-        ).to(model.device)
-        for key, value in inputs.items():
-            if value.is_floating_point():
-                inputs[key] = value.to(model.dtype)
+        shown = [[pictures[i]] if seeing else [] for i in batch]
+        inputs = encode(tokenizer, [prompts[i] for i in batch], shown, processor, model)
         on_token()
         rows = model.generate(
             **inputs, generation_config=config, logits_processor=[_Watch(on_token)]
@@ -80,10 +76,15 @@ def generate(
 def encode(
     tokenizer: "PreTrainedTokenizerBase",
     prompts: Sequence[str],
-    pictures: "Sequence[Path | bytes | None]",
+    pictures: "Sequence[Sequence[Path | bytes]]",
     processor: "ProcessorMixin | None",
-):
-    """A batch of inputs, padded on the left; of prompts that all have a picture, or none.
+    model: "PreTrainedModel | None" = None,
+) -> "dict[str, torch.Tensor]":
+    """A batch of inputs, padded on the left.
+
+    Args:
+        pictures: of each prompt, in the order of their tokens there; all have some, or none has.
+        model: whose device and dtype they should have.
 
     Raises:
         StudioError: a picture cannot be opened.
@@ -98,11 +99,16 @@ def encode(
     }
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    if pictures[0] is None:
-        return tokenizer(list(prompts), **options)
-    return processor(
-        text=list(prompts), images=[[_opened(picture)] for picture in pictures], **options
-    )
+    if pictures[0]:
+        shown = [[_opened(picture) for picture in those] for those in pictures]
+        inputs = processor(text=list(prompts), images=shown, **options)
+    else:
+        inputs = tokenizer(list(prompts), **options)
+    if model is None:
+        return dict(inputs)
+    inputs = {key: value.to(model.device) for key, value in inputs.items()}
+    floats = {key: v.to(model.dtype) for key, v in inputs.items() if v.is_floating_point()}
+    return inputs | floats
 
 
 def _opened(picture: "Path | bytes") -> "Image":

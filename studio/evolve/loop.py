@@ -128,6 +128,7 @@ class _Loop:
         self.batch_size = self._batch_size()
         self._live: Live | None = None
         self._ending: dict[str, bool] = {}  # see `_ends`
+        self._said: tuple[tuple, Evaluation] | None = None  # what was asked last, and what came
         self._looked = 0.0
         self._clock = time.monotonic()
 
@@ -513,7 +514,10 @@ class _Loop:
     def _evaluate(self, voice: tuple, subject, task, split, examples) -> Evaluation:
         """Evaluate who speaks: a model, its tokenizer, and its processor if it sees."""
         model, tokenizer, processor = voice
-        return evaluate(
+        # what another task asked the same model in the same words is not asked again
+        asked = (subject, split, getattr(task, "asks", task.name), [e.id for e in examples])
+        said = self._said[1] if self._said and self._said[0] == asked else None
+        evaluation = evaluate(
             model,
             tokenizer,
             task,
@@ -526,7 +530,10 @@ class _Loop:
             on_halving=self._halved,
             on_token=self._glance,
             must_end=not subject.startswith("model:") and self._ends(task),
+            said=said,
         )
+        self._said = asked, evaluation
+        return evaluation
 
     def _ends(self, task: "Task") -> bool:
         """Whether any model of the run ends an answer to this task by itself.

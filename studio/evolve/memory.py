@@ -57,14 +57,16 @@ def need(
     prompt: int,
     answer: int,
     device: "torch.device | str | None" = None,
+    beams: int = 1,
 ) -> Need:
     """What a search of ``space`` takes.
 
     Args:
         precision, base: as `LiveModel`'s.
-        prompt: tokens of the longest prompt.
+        prompt: tokens of the longest prompt, those of its picture included.
         answer: tokens of the longest answer.
         device: default CUDA, then Apple GPU, then CPU.
+        beams: answers that are followed at a time for each prompt.
     """
     from studio.merge.ingredients import GPU_CHUNK
     from studio.models.packed_model import compute_dtype
@@ -78,10 +80,13 @@ def need(
     # int8 is unpacked by way of float32
     unpacked = {"nf4": entry, "int8": entry + 4}.get(precision, 0)
     merging = GPU_CHUNK * _MERGING if space.kind == "parameter" else 0
+    scoring = beams * _sequence(template.config, _layers(space), entry, prompt, answer)
+    if space.frame is not None:
+        scoring += entry * space.frame.passing()
     return Need(
         resident=space.memory(precision, base, device),
         merging=min(merging, _MERGING * max(matrices)),
-        scoring=_sequence(template.config, _layers(space), entry, prompt, answer),
+        scoring=scoring,
         unpacking=max(matrices) * unpacked,
     )
 

@@ -85,7 +85,9 @@ def plan(
     needs = {}
     for number, stage in enumerate(s for s in recipe.stages() if not s.baseline):
         space = spaces.build_space(recipe, stage, models, winners)
-        needs[stage.name] = need(space, precision, base, prompt, answer, device)
+        needs[stage.name] = need(
+            space, precision, base, prompt, answer, device, recipe.decoding.beams
+        )
         genome = np.random.default_rng(number).uniform(space.lower, space.upper)
         plain = spaces.unquantized(recipe, space.sources)
         winners[stage.name] = space.checkpoint(genome, plain, stage.name)
@@ -101,24 +103,32 @@ def plan(
             f"{there / 1e9:.1f} GB are free; use a smaller precision (nf4), base_storage: paged, "
             "fewer sources, or a larger device."
         )
-    return Plan(needs, max(m.parameters for m in models) * entry, prompt, answer, there, batch)
+    heaviest = max(m.parameters + (m.frame.parameters if m.frame else 0) for m in models)
+    return Plan(needs, heaviest * entry, prompt, answer, there, batch)
 
 
 def lengths(models: "Sequence[Model]", tasks: "Sequence[Task] | None") -> tuple[int, int]:
-    """Tokens of the longest prompt and the longest answer, by the first model's tokenizer."""
+    """Tokens of the longest prompt, its picture included, and of the longest answer."""
+    from studio.evolve import library
     from studio.evolve.evaluate import prompts_for
 
+    speaker = next((model for model in models if model.frame is not None), models[-1])
     if not tasks:
-        return UNKNOWN
-    tokenizer = models[-1].tokenizer()
+        prompt, answer = UNKNOWN
+        return prompt + (speaker.frame.tokens() if speaker.frame else 0), answer
+    tokenizer, processor = speaker.tokenizer(), speaker.processor()
     prompt = answer = 1
     for task in tasks:
         if not hasattr(task, "max_new_tokens"):
             prompt, answer = max(prompt, UNKNOWN[0]), max(answer, UNKNOWN[1])
             continue
         answer = max(answer, task.max_new_tokens)
-        texts = prompts_for(tokenizer, task, task.examples("dev"))
+        examples = task.examples("dev")
+        texts = prompts_for(tokenizer, task, examples, processor)
         # the longest texts have the most tokens, but for a few: the plan leaves room for those
-        longest = sorted(texts, key=len)[-32:]
-        prompt = max(prompt, *(len(tokenizer(text)["input_ids"]) for text in longest))
+        asked = sorted(zip(texts, examples, strict=True), key=lambda pair: len(pair[0]))
+        for text, example in asked[-32:]:
+            shown = [example.picture] if processor and example.picture else []
+            inputs = library.encode(tokenizer, [text], [shown], processor)
+            prompt = max(prompt, inputs["input_ids"].shape[1])
     return prompt, answer

@@ -62,7 +62,7 @@ def model_card(
     front = {
         **licence,
         "library_name": "transformers",
-        "pipeline_tag": "text-generation",
+        "pipeline_tag": "image-text-to-text" if space.frame else "text-generation",
         "base_model": _hub_ids(real_models(space.models)),
         "base_model_relation": "merge",
         "tags": ["merge", "evollm-studio", _tag(space)],
@@ -77,6 +77,12 @@ def model_card(
         _table(["model", "role", "licence"], _model_rows(space)),
         f"**Licence of the merge.** {_plain(sentence)}",
     ]
+    if space.frame:
+        parts.append(
+            f"**What it sees with.** Vision tower and projector are those of "
+            f"{_plain(space.frame.name)} ({space.frame.architecture}), bit for bit; only its "
+            "language model was merged."
+        )
     vocabulary = vocabulary_of(space.models)
     if vocabulary and (words := vocabulary.sentence()):
         parts.append(f"**Vocabulary.** {_plain(words)}")

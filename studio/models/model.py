@@ -59,6 +59,14 @@ class Frame(Protocol):
         """Write the frame's own parameters into a skeleton, wherever it lies by now."""
         ...
 
+    def tokens(self) -> int:
+        """How many tokens the largest picture takes of a prompt, at most."""
+        ...
+
+    def passing(self) -> int:
+        """Numbers that looking at the largest picture takes in passing, at most."""
+        ...
+
     def processor(self, tokenizer: "PreTrainedTokenizerBase") -> "ProcessorMixin":
         """What makes inputs of pictures and text; StudioError where there is none to be read."""
         ...

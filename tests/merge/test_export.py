@@ -220,7 +220,8 @@ from studio.merge.export import export
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 class Slow:
-    dtype, size = torch.float32, 40_000_000
+    dtype, size, frame = torch.float32, 40_000_000, None
+    def dtype_of(self, name): return self.dtype
     def names(self): return ["one"]
     def shape(self, name): return (10_000_000,)
     def pieces(self, name):
