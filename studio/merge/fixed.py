@@ -27,7 +27,7 @@ from studio.merge.methods import METHODS
 from studio.merge.parameter_space import Setting, layer_of
 from studio.merge.virtual import Virtual
 from studio.models.compatibility import check_compatible, check_path
-from studio.models.model import HEAD, Model
+from studio.models.model import HEAD, Model, frame_of
 from studio.models.vocabulary import BASE, SAME, UNION, Aligned, align
 
 if TYPE_CHECKING:
@@ -79,6 +79,11 @@ class FixedMerge(Virtual):
     def __init__(self, configuration: Configuration, open_model: Callable[[str], Model], name: str):
         self.configuration = configuration
         self._opened = {model: open_model(model) for model in configuration.models}
+        if frame := frame_of(self._opened.values()):
+            raise StudioError(
+                f"A mergekit configuration merges language models, and {frame.name} is a "
+                "vision-language model; write a recipe instead."
+            )
         self._slices = [self._whole(number) for number in range(len(configuration.slices))]
         self._check()
         self._align()

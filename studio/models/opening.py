@@ -43,7 +43,13 @@ def _open(name: str, adapters: bool) -> Model:
                 f"{name} is itself an adapter and cannot be the base of another; merge it into its "
                 "base first and name that folder."
             )
-        return Adapter.open(name, path, _base(taken, path))
+        base = _base(taken, path)
+        if base.frame is not None:
+            raise StudioError(
+                f"{name} is an adapter of a vision-language model, which cannot be opened as one; "
+                "merge it into its base first (peft's merge_and_unload) and name that folder."
+            )
+        return Adapter.open(name, path, base)
     files = sorted(path.glob("*.gguf"))
     if files and not (path / "config.json").is_file():
         if len(files) > 1:
