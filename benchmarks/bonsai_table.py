@@ -26,7 +26,7 @@ from studio.merge.live import LiveModel
 from studio.merge.parameter_space import ParameterSpace
 from studio.recipe import Recipe
 from studio.runs import Evaluation, Store
-from studio.tasks import load_task
+from studio.tasks import Task, load_task
 
 WEIGHTS = (0.0, 0.33, 0.67, 1.0)
 SCALES = tuple(step / 10 for step in range(1, 11))
@@ -78,18 +78,20 @@ def grid(space: ParameterSpace, levels: Sequence[float]) -> Iterator[np.ndarray]
             yield np.array([next(values) if kind == "weight" else density for kind in kinds])
 
 
-def best_of(recipe: Recipe, trials: Iterable[Trials]) -> tuple[str, Evaluation, int]:
+def best_of(
+    recipe: Recipe, trials: Iterable[Trials], task: Task | None = None
+) -> tuple[str, Evaluation, int]:
     """The winner by the search's protocol: its description, its evaluation on test, and how many
-    were tried."""
+    were tried. Of the recipe's first objective, or another task."""
     objective = recipe.objectives[0]
-    task = load_task(objective.task, **objective.options)
+    task = task or load_task(objective.task, **objective.options)
     dev = task.examples("dev")
 
     def score(live: LiveModel, genome: np.ndarray, examples: list, split: str) -> Evaluation:
         live.apply(genome)
         return evaluate(
             live.model, live.tokenizer, task, examples,
-            subject="grid", split=split, batch_size=recipe.batch_size,
+            subject="grid", split=split, batch_size=recipe.batch_size, processor=live.processor,
         )  # fmt: skip
 
     tried = []
