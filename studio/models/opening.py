@@ -140,7 +140,7 @@ def card(model: Model, base: Model | None = None, vocabulary: str = SAME) -> dic
         "tied": model.tied,
         "dtype": dtype,
         "stored": model.quantization if isinstance(model, Gguf) else dtype,
-        "parameters": model.parameters,
+        "parameters": model.parameters + (model.frame.parameters if model.frame else 0),
         "size": model.size,
         "licence": model.licence,
         "base": model.base.name if isinstance(model, Adapter) else None,

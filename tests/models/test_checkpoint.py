@@ -240,8 +240,12 @@ def test_licence(folder, card, licence):
 
 def test_the_bundled_models_have_cards():
     cards = {name: describe(name) for name in bundled() if name.startswith("bonsai")}
-    assert set(cards) == {"bonsai-base", "bonsai-ja", "bonsai-math", "bonsai-abel"}
+    math = {"bonsai-base", "bonsai-ja", "bonsai-math", "bonsai-abel"}
+    assert set(cards) == math | {"bonsai-vlm-base", "bonsai-culture", "bonsai-llava"}
     for name, card in cards.items():
+        config = json.loads((Path(card["path"]) / "config.json").read_text())
+        text = config.get("text_config", config)
+        assert card["vocab"] == text["vocab_size"] and (name not in math or card["vocab"] == 1536)
         folder = Path(card.pop("path"))
         weights = load_file(folder / "model.safetensors")
         assert folder.name == name
@@ -249,14 +253,15 @@ def test_the_bundled_models_have_cards():
             "name": name,
             "kind": "safetensors",
             "architecture": "MistralForCausalLM",
-            "layers": 8,
+            "layers": text["num_hidden_layers"],
             "hidden": 192,
             "heads": 6,
-            "vocab": 1536,
+            "vocab": card["vocab"],
             "tied": False,
             "dtype": "bfloat16",
             "stored": "bfloat16",
             "base": None,
+            "vision": "LlavaForConditionalGeneration" if name == "bonsai-llava" else None,
             "parameters": sum(tensor.numel() for tensor in weights.values()),
             "size": (folder / "model.safetensors").stat().st_size,
             "licence": "apache-2.0",
