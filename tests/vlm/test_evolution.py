@@ -155,3 +155,20 @@ def test_the_base_of_a_path_or_a_vocabulary_that_sees_nothing_is_a_sentence(vlm_
     recipe = tiny(folder, questions, vocabulary="base")
     with pytest.raises(StudioError, match="needs them for its pictures"):
         studio.api.plan(recipe)
+
+
+@pytest.mark.parametrize("space", [
+    {"type": "data_flow", "repeats": 1},
+    {"type": "both", "parameter": {"method": "linear", "layer_granularity": "all"},
+     "data_flow": {"repeats": 1}},
+], ids=["paths", "both"])  # fmt: skip
+def test_runs_in_the_other_spaces_report_what_sees(vlm_factory, questions, tmp_path, space):
+    store = Store(tmp_path / "runs.sqlite")
+    search = {"population": 4, "finalists": 1, "random_baseline": False}
+    recipe = tiny(
+        vlm_factory("llava"), questions, space=space, search=search, budget={"candidates": 4}
+    )
+    run = api.evolve(recipe, store=store)
+    best = store.best(run)
+    assert api.subject(f"{run}:{best.id}", store)[2].frame is not None
+    assert any(row["role"] == "evolved" for row in api.report(run, store=store))
