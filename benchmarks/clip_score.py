@@ -14,7 +14,6 @@ benchmarks/results/clip_score.md.
 """
 
 import argparse
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,31 +96,31 @@ def auc(right: np.ndarray, values: np.ndarray) -> float:
     return float((ranks(values)[right].sum() - n * (n + 1) / 2) / (n * m))
 
 
-def with_interval(
-    answers: Answers, statistic: Callable[[np.ndarray], float], among: np.ndarray
-) -> str:
-    """A statistic of the answers at some indices, and its 95 % interval over the questions."""
-    by_question = [among[answers.question[among] == q] for q in np.unique(answers.question[among])]
-    dice = np.random.default_rng(0)
-    drawn = [
-        statistic(np.concatenate([by_question[i] for i in chosen]))
-        for chosen in dice.integers(len(by_question), size=(RESAMPLED, len(by_question)))
-    ]
-    low, high = np.nanpercentile(drawn, [2.5, 97.5])
-    return f"{statistic(among):.2f} ({low:.2f} – {high:.2f})"
-
-
 def agreement(answers: Answers, among: np.ndarray) -> list[str]:
-    """The statistics of a row, in the order of the table's columns."""
+    """The statistics of the answers at some indices, with intervals, as the table's columns."""
     rouge, clip, other = answers.rouge, answers.clip, answers.shuffled
     right = rouge == 1
-    statistics = [
-        lambda i: pearson(rouge[i], clip[i]),
-        lambda i: pearson(ranks(rouge[i]), ranks(clip[i])),
-        lambda i: auc(right[i], clip[i]),
-        lambda i: auc(right[i], other[i]),
+
+    def statistics(i: np.ndarray) -> list[float]:
+        return [
+            pearson(rouge[i], clip[i]),
+            pearson(ranks(rouge[i]), ranks(clip[i])),
+            auc(right[i], clip[i]),
+            auc(right[i], other[i]),
+        ]
+
+    by_question = [among[answers.question[among] == q] for q in np.unique(answers.question[among])]
+    drawn = [
+        statistics(np.concatenate([by_question[n] for n in chosen]))
+        for chosen in np.random.default_rng(0).integers(
+            len(by_question), size=(RESAMPLED, len(by_question))
+        )
     ]
-    return [with_interval(answers, statistic, among) for statistic in statistics]
+    bounds = np.nanpercentile(drawn, [2.5, 97.5], axis=0).T
+    return [
+        f"{value:.2f} ({low:.2f} – {high:.2f})"
+        for value, (low, high) in zip(statistics(among), bounds, strict=True)
+    ]
 
 
 def main() -> None:

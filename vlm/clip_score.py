@@ -2,7 +2,7 @@
 
 Knows CLIPScore (Hessel et al., EMNLP 2021, arXiv 2104.08718): w·max(cos(picture, answer), 0), where
 w stretches an encoder's cosines over [0, 1]. Its questions are another task's, whichever of those
-with pictures it is told; refuses to know their reference answers, and what language an answer is in.
+with pictures it is told; refuses to know their reference answers and an answer's language.
 
 An answer may be scored by several tasks: ``asks`` names the one whose questions and prompts these
 are, and ``task`` is that task, so that who has its responses need not generate them again.
