@@ -515,7 +515,9 @@ class _Loop:
         """Evaluate who speaks: a model, its tokenizer, and its processor if it sees."""
         model, tokenizer, processor = voice
         # what another task asked the same model in the same words is not asked again
-        asked = (subject, split, getattr(task, "asks", task.name), [e.id for e in examples])
+        questions = [(example.id, example.question, example.picture) for example in examples]
+        name, length = getattr(task, "asks", task.name), task.max_new_tokens
+        asked = (subject, split, name, length, questions)
         said = self._said[1] if self._said and self._said[0] == asked else None
         evaluation = evaluate(
             model,
