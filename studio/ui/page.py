@@ -18,6 +18,7 @@ from studio.runs.lock import is_held
 from studio.runs.records import QUEUED, RUNNING, Run
 from studio.runs.store import Store
 from studio.ui import chat, evolve, paper, results, take_home
+from studio.ui.pictures import MAX_UPLOAD
 from studio.ui.pieces import empty
 from studio.ui.shared import esc, language_of, run_choices, store, toast
 from studio.ui.strings import i18n, say, text
@@ -32,6 +33,8 @@ MONO = [
     "Hiragino Sans", "Yu Gothic", "Meiryo", "monospace",
 ]  # fmt: skip
 POLL_SECONDS = 1.0
+#: Uploads are looked through every hour, and those older than a day deleted.
+UPLOADS = (3600, 86400)
 
 #: Keeps the watched run in the address, so that a reload or a shared link opens it again.
 _ADDRESS = """(run) => {
@@ -45,7 +48,7 @@ _ADDRESS = """(run) => {
 
 
 def looks() -> dict[str, Any]:
-    """What ``launch`` is to be told about looks and language."""
+    """What ``launch`` is to be told: looks, languages, and how large an upload may be."""
     theme = gr.themes.Default(
         primary_hue="teal", neutral_hue="slate", font=FONTS, font_mono=MONO, radius_size="sm"
     )
@@ -54,12 +57,15 @@ def looks() -> dict[str, Any]:
         "css_paths": [Path(__file__).with_name("style.css")],
         "i18n": i18n(),
         "footer_links": ["settings"],
+        "max_file_size": MAX_UPLOAD,
     }
 
 
 def build() -> gr.Blocks:
     """The page. Imports neither torch nor a model: those come with the first use."""
-    with gr.Blocks(title="EvoLLM Studio", analytics_enabled=False, fill_width=True) as page:
+    with gr.Blocks(
+        title="EvoLLM Studio", analytics_enabled=False, fill_width=True, delete_cache=UPLOADS
+    ) as page:
         with gr.Row(elem_classes="es-header"):
             with gr.Column(scale=7, min_width=320):
                 gr.Markdown("# EvoLLM Studio")
@@ -72,7 +78,7 @@ def build() -> gr.Blocks:
             with gr.Tab(text("results"), id="results", render_children=True):
                 found = results.build(run)
             with gr.Tab(text("chat"), id="chat", render_children=True):
-                chatting = chat.build()
+                chatting = chat.build(run)
             with gr.Tab(text("take_home"), id="take-home", render_children=True):
                 taking = take_home.build(run)
             with gr.Tab(text("paper"), id="paper", render_children=True) as paper_tab:
@@ -82,7 +88,7 @@ def build() -> gr.Blocks:
 
         monitor = [evolving.status, evolving.curve, evolving.table, evolving.stop, evolving.resume]
         result = [found.report, found.task, found.strip, found.question, found.answers]
-        talk = [chatting.model, chatting.examples, chatting.talk]
+        talk = chatting.parts
         home = [taking.candidate, taking.path, taking.files]
         pictures = [found.front, found.which, found.recipe]
         outputs = [run, seen, *monitor, *result, *talk, *home, *pictures]

@@ -36,6 +36,7 @@ TABLE: dict[str, tuple[str, str, str]] = {
     "architecture": ("Architecture", "構造", "架构"),
     "hidden": ("Hidden size", "隠れ層の幅", "隐藏维度"),
     "dtype": ("Numbers", "数値型", "数值类型"),
+    "vision": ("Sees with", "視覚", "视觉"),
     "licence": ("Licence", "ライセンス", "许可证"),
     "not_stated": ("not stated", "記載なし", "未注明"),
     "tied": ("(tied head)", "（ヘッド共有）", "（共享输出头）"),
@@ -83,10 +84,11 @@ TABLE: dict[str, tuple[str, str, str]] = {
     "task": ("Task", "課題", "任务"),
     "objectives": ("Must become good at", "目標", "目标"),
     "objectives_info": (
-        "jmath, emath: word problems in Japanese and English. csv: your own questions. Several "
-        "are traded off.",
-        "jmath・emath：日本語・英語の文章題。csv：自分の問題。複数なら両立の度合いを探る。",
-        "jmath、emath：日语和英语应用题。csv：你自己的问题。多个目标则寻求权衡。",
+        "jmath, emath: word problems in Japanese and English. …vqa: questions about pictures. csv: "
+        "your own questions. Several are traded off.",
+        "jmath・emath：日本語・英語の文章題。…vqa：画像への質問。csv：自分の問題。"
+        "複数なら両立の度合いを探る。",
+        "jmath、emath：日语和英语应用题。…vqa：看图问答。csv：你自己的问题。多个目标则寻求权衡。",
     ),
     "few_layers": ("few layers (length)", "層を少なく (length)", "层数少 (length)"),
     "few_parameters": (
@@ -239,6 +241,29 @@ TABLE: dict[str, tuple[str, str, str]] = {
         "数字对但语言不对",
     ),
     "wrong": ("wrong", "不正解", "错误"),
+    # ── scores between 0 and 1 ──
+    "metric_accuracy": ("accuracy", "正答率", "正确率"),
+    "metric_rouge_l": ("ROUGE-L", "ROUGE-L", "ROUGE-L"),
+    "metric_clip_score": ("CLIPScore", "CLIPScore", "CLIPScore"),
+    "metric_other": ("score", "得点", "得分"),
+    "metric_mean": ("mean score", "平均点", "平均得分"),
+    "full_score": ("100", "100", "100"),
+    "part_score": (
+        "in between: the taller, the better",
+        "部分点：高いほど良い",
+        "部分得分：越高越好",
+    ),
+    "no_score": ("0", "0", "0"),
+    "counts_empty": (
+        "another language: counts as empty",
+        "他の言語：空とみなす",
+        "其他语言：视为空",
+    ),
+    "merge_leads": (
+        "The merge answers {n} questions better than every source.",
+        "マージはどの元モデルよりも {n} 問でよく答えます。",
+        "合并在 {n} 道题上答得比所有来源都好。",
+    ),
     "only_merge": (
         "{n} questions that no source gets right are solved by the merge.",
         "どの元モデルも解けない {n} 問をマージが解きます。",
@@ -325,6 +350,52 @@ TABLE: dict[str, tuple[str, str, str]] = {
         "元モデル、またはこの実行の候補。",
         "来源模型或本次运行的候选。",
     ),
+    "compare": ("Compare with", "比べる相手", "对比模型"),
+    "compare_info": (
+        "Another model, asked the same beside it.",
+        "同じ質問に並んで答える別のモデル。",
+        "并排回答同一问题的另一个模型。",
+    ),
+    "nobody": ("nobody", "なし", "无"),
+    "sees_nothing": (
+        "sees no pictures: asked without it",
+        "画像は見えません：画像なしで質問しました",
+        "看不到图片：未附图提问",
+    ),
+    # ── pictures ──
+    "upload": ("Upload a picture", "画像をアップロード", "上传图片"),
+    "gallery": ("Gallery", "ギャラリー", "图库"),
+    "gallery_note": (
+        "Things of Japanese culture first. Click one to ask about it.",
+        "日本文化のものから順に。クリックして質問できます。",
+        "日本文化事物在前。点击即可就它提问。",
+    ),
+    "by_likeness": (
+        "The likest to “{word}” first, as the bundled CLIP model sees it.",
+        "同梱の CLIP モデルが「{word}」に近いと見る順。",
+        "按内置 CLIP 模型判断与“{word}”的相似度排序。",
+    ),
+    "by_name": (
+        "Those called “{word}” first; the CLIP model is not here.",
+        "名前に「{word}」を含むものから順に（CLIP モデルがありません）。",
+        "名称含“{word}”的在前（没有 CLIP 模型）。",
+    ),
+    "search": ("Search by a word", "言葉で探す", "用词语搜索"),
+    "search_hint": (
+        "torii, something sweet, 祭り …",
+        "鳥居、甘いもの、festival …",
+        "torii、鳥居、festival …",
+    ),
+    "style": ("Artist", "絵柄", "画风"),
+    "all_styles": ("all artists", "すべて", "全部"),
+    "webcam": ("Webcam", "ウェブカメラ", "摄像头"),
+    "webcam_info": (
+        "Browsers allow a webcam on this computer's own address (localhost) and over https only.",
+        "カメラを使えるのは、このコンピュータ自身（localhost）か https で開いたときだけです。",
+        "浏览器仅在本机地址（localhost）或 https 下允许使用摄像头。",
+    ),
+    "photo": ("photo", "写真", "照片"),
+    "remove_picture": ("Remove the picture", "画像を外す", "移除图片"),
     "message": ("Your message", "メッセージ", "你的消息"),
     "message_hint": (
         "Ask something, or pick a question below",

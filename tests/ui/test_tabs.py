@@ -125,7 +125,7 @@ def look(run: str, known: dict) -> tuple[dict, dict]:
     names = {
         "monitor": ["status", "curve", "table", "stop", "resume"],
         "results": ["report", "task", "strip", "question", "answers"],
-        "talk": ["model", "examples", "talk"],
+        "talk": ["model", "compare", "talk", "talk-2", "examples"],
         "home": ["candidate", "path", "files"],
         "pictures": ["front", "which", "recipe"],
     }
@@ -317,7 +317,7 @@ def test_a_run_for_a_property_first_can_be_talked_to(store):
         "objectives: [{property: length}, {task: jmath}, {task: emath}]\n"
     )
     run = store.create_run("short", recipe)
-    examples = chat.draw(store.run(run), "en", first=True)[1]
+    examples = chat.draw(store.run(run), "en", first=True)[-1]
     assert len(examples.samples) == chat.EXAMPLES
     assert "front appears" in results.draw_front(store.run(run), "best", "en")
 
