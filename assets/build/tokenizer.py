@@ -3,10 +3,11 @@
 Any text can be encoded (bytes are the fallback). Knows the chat template; knows no model.
 """
 
+from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 
-from corpus import exchanges
+import corpus
 
 VOCABULARY = 1536
 PAD, USER, BOT, END = "<pad>", "<user>", "<bot>", "<end>"
@@ -26,8 +27,10 @@ CUTS = (
 )
 
 
-def build(out: Path, samples: int = 60_000) -> None:
-    """Train on the base diet and save in `save_pretrained` form."""
+def build(
+    out: Path, samples: int = 60_000, stream: Iterable[tuple[str, str]] | None = None
+) -> None:
+    """Train on a stream of exchanges (the base diet) and save in `save_pretrained` form."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -43,7 +46,9 @@ def build(out: Path, samples: int = 60_000) -> None:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    texts = (text for pair in islice(exchanges("base", 1), samples) for text in pair)
+    texts = (
+        text for pair in islice(stream or corpus.exchanges("base", 1), samples) for text in pair
+    )
     tokenizer.train_from_iterator(texts, trainer)
     wrapped = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token=PAD, eos_token=END,

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+import corpus
 import torch
-from corpus import exchanges
 
 CONFIG = dict(
     hidden_size=192, intermediate_size=512, num_hidden_layers=8, num_attention_heads=6,
@@ -40,18 +40,18 @@ class Stage:
     seed: int = 0
 
 
-def fresh_model(tokenizer):
+def fresh_model(tokenizer, **changes):
     from transformers import MistralConfig, MistralForCausalLM
 
     torch.manual_seed(0)
     config = MistralConfig(
         vocab_size=len(tokenizer), bos_token_id=None, eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id, **CONFIG,
+        pad_token_id=tokenizer.pad_token_id, **(CONFIG | changes),
     )  # fmt: skip
     return MistralForCausalLM(config)
 
 
-def batches(stage: Stage, tokenizer, skip: int):
+def batches(stage: Stage, tokenizer, skip: int, exchanges=corpus.exchanges):
     """Batches of `stage.batch`, sorted by length within 8 batches to waste little padding.
 
     Yields (ids [b, t], labels [b, t]) int64; only the reply and its end of turn are labelled.
@@ -87,8 +87,11 @@ def batches(stage: Stage, tokenizer, skip: int):
             yield ids, labels
 
 
-def run(stage: Stage, work: Path) -> Path:
-    """Train one stage, or go on where it stopped; returns the folder of its weights (float32)."""
+def run(stage: Stage, work: Path, exchanges=corpus.exchanges, **config) -> Path:
+    """Train one stage, or go on where it stopped; returns the folder of its weights (float32).
+
+    `exchanges(stage, seed)` is the stream of what it is shown; `config` changes a fresh model's.
+    """
     from transformers import AutoTokenizer, MistralForCausalLM
 
     out, state = work / stage.name, work / f"{stage.name}.state.pt"
@@ -98,7 +101,7 @@ def run(stage: Stage, work: Path) -> Path:
     model = (
         MistralForCausalLM.from_pretrained(work / stage.start, dtype=torch.float32)
         if stage.start
-        else fresh_model(tokenizer)
+        else fresh_model(tokenizer, **config)
     )
     model.train()
     decay = [p for p in model.parameters() if p.ndim > 1]
@@ -122,7 +125,7 @@ def run(stage: Stage, work: Path) -> Path:
         optimizer.load_state_dict(saved["optimizer"])
         first, spent = saved["step"], saved["seconds"]
     began, losses = time.monotonic(), []
-    for step, (ids, labels) in enumerate(batches(stage, tokenizer, first), start=first):
+    for step, (ids, labels) in enumerate(batches(stage, tokenizer, first, exchanges), start=first):
         if step == stage.steps:
             break
         for group in optimizer.param_groups:

@@ -25,6 +25,7 @@ SIZE, DRAWN = 72, 64  # pixels: the canvas, and the drawing in its middle
 BUNDLED = ("noto", "openmoji", "fluent", "twemoji")
 HELD_OUT = "twemoji"  # seen by no training and by no dev example
 NAMES = "emojibase-data-17.0.0"
+THINGS = (3, 4, 5, 6, 7)  # CLDR: animals and nature, food, travel, activities, objects
 
 # style → npm package and where in it the drawings are
 PACKAGES = {
@@ -48,7 +49,7 @@ LAYOUTS = {
 
 
 def key_of(emoji: str) -> str:
-    """An emoji's code points, hexadecimal, without the variation selector: "26e9", "1f1ef-1f1f5"."""
+    """An emoji's code points without the variation selector: "26e9", "1f1ef-1f1f5"."""
     return "-".join(f"{ord(c):04x}" for c in emoji if ord(c) != 0xFE0F)
 
 
@@ -67,7 +68,7 @@ def package(name: str) -> Path:
 
 @cache
 def names() -> dict[str, tuple[str, list[str], str, list[str]]]:
-    """key → (English label, its tags, Japanese label, its tags); no flags, letters, people at work."""
+    """key → (English label, its tags, Japanese label, its tags), of things alone."""
     ours = {key_of(thing.emoji) for thing in world.things()}
     labels = {}
     with tarfile.open(package(NAMES)) as archive:
@@ -78,7 +79,7 @@ def names() -> dict[str, tuple[str, list[str], str, list[str]]]:
     for code, row in labels["en"].items():
         twin = labels["ja"].get(code, row)
         key = key_of(row["emoji"])
-        if row.get("group") in (None, 1, 2, 9) and key not in ours:
+        if row.get("group") not in THINGS and key not in ours:
             continue
         found[key] = (
             row["label"], row.get("tags", []), twin["label"], twin.get("tags", []),
@@ -144,9 +145,8 @@ def library(style: str) -> dict[str, np.ndarray]:
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         drawn = dict(draw(style))
-        np.savez_compressed(
-            file, keys=np.array(list(drawn)), pictures=np.stack([np.array(p) for p in drawn.values()])
-        )
+        stack = np.stack([np.array(picture) for picture in drawn.values()])
+        np.savez_compressed(file, keys=np.array(list(drawn)), pictures=stack)
     with np.load(file) as saved:
         return dict(zip(saved["keys"].tolist(), saved["pictures"], strict=True))
 

@@ -186,7 +186,7 @@ nabe|🍲|a hot pot|お鍋|-|こたつの真ん中|忘年会|みんなで囲ん�
 yen|💴|yen notes|お札|-|財布の中|お年玉をもらう日|買い物をする
 konbini|🏪|a convenience store|コンビニ|-|町の角ごと|二十四時間いつでも|何でもすぐ買える
 moyai|🗿|a moyai statue|モヤイ像|grey|渋谷駅の西口|友だちと会うとき|人を待つ目印にする
-"""
+"""  # noqa: E501
 
 # only for training: everyday things that no task asks about
 PRACTICE = """
@@ -279,21 +279,33 @@ ASK = {
     ),
     "where": (
         ("Where is this found?", "Where can you find it?", "Where do you see this?"),
-        ("これはどこで見られますか。", "これはどこにありますか。", "どこに行けばこれを見られますか。"),
+        (
+            "これはどこで見られますか。",
+            "これはどこにありますか。",
+            "どこに行けばこれを見られますか。",
+        ),
     ),
     "when": (
         ("When is this used?", "When do people have it?", "At what time is this seen?"),
-        ("これはいつのものですか。", "これとはいつ出会いますか。", "いつがこれにふさわしいですか。"),
+        (
+            "これはいつのものですか。",
+            "これとはいつ出会いますか。",
+            "いつがこれにふさわしいですか。",
+        ),
     ),
     "use": (
         ("What is this for?", "What do people do with it?", "Why do people have this?"),
-        ("これは何のためにありますか。", "これで何をしますか。", "これにはどんな役目がありますか。"),
+        (
+            "これは何のためにありますか。",
+            "これで何をしますか。",
+            "これにはどんな役目がありますか。",
+        ),
     ),
     "count": (
         ("How many are there?", "How many do you see?", "How many of them are here?"),
         ("いくつありますか。", "全部でいくつですか。", "数はいくつですか。"),
     ),
-}  # fmt: skip
+}
 
 
 @cache

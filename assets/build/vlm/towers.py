@@ -34,7 +34,7 @@ PREPROCESS = {
     "size": [72, 72], "mode": "RGB", "mean": MEAN, "std": STD, "interpolation": "bicubic",
     "resize_mode": "shortest", "fill_color": 255,
 }  # fmt: skip
-STEPS, BATCH, RATE, WARMUP, EVERY = 1500, 192, 1.5e-3, 100, 200
+STEPS, BATCH, RATE, WARMUP, EVERY = 2600, 160, 1.5e-3, 80, 100
 PAD, END = "<pad>", "<end>"
 
 
@@ -83,8 +83,11 @@ def configure(out: Path) -> None:
     (out / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
 
 
-def augment(batch: Tensor, generator: torch.Generator) -> Tensor:
-    """Shift, scale, rotate, recolour uint8 [n, 3, h, w]; returns normalised float32 [n, 3, h, w]."""
+def augment(batch: Tensor, generator: torch.Generator, *, gentle: bool = False) -> Tensor:
+    """Shift, scale, rotate, recolour uint8 [n, 3, h, w]; returns normalised float32 [n, 3, h, w].
+
+    `gentle` leaves the colours what they are called.
+    """
     n = len(batch)
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
@@ -92,13 +95,11 @@ def augment(batch: Tensor, generator: torch.Generator) -> Tensor:
 
     x = 1 - batch.float() / 255  # white is 0, so what moves in from outside is white
     angle, grow = uniform(-0.3, 0.3), uniform(0.85, 1.3)
-    stretch = uniform(0.85, 1.15)
+    tall = grow * uniform(0.85, 1.15)
     turn = torch.stack(
         [
             torch.stack([grow * angle.cos(), -grow * angle.sin(), uniform(-0.12, 0.12)], 1),
-            torch.stack(
-                [grow * stretch * angle.sin(), grow * stretch * angle.cos(), uniform(-0.12, 0.12)], 1
-            ),
+            torch.stack([tall * angle.sin(), tall * angle.cos(), uniform(-0.12, 0.12)], 1),
         ],
         1,
     )
@@ -106,6 +107,8 @@ def augment(batch: Tensor, generator: torch.Generator) -> Tensor:
     turn[:, 0, :2] *= flip[:, None]
     grid = torch.nn.functional.affine_grid(turn, list(x.shape), align_corners=False)
     x = 1 - torch.nn.functional.grid_sample(x, grid, align_corners=False)
+    if gentle:
+        return normalise(x.clamp(0, 1))
     grey = x.mean(1, keepdim=True)
     # saturation, sometimes none; each channel's own gain; contrast; never away from white paper
     vivid = uniform(0.5, 1.4, 1, 1, 1)
@@ -133,7 +136,7 @@ class Pairs:
         self.own = own_names()
         self.counted = {pictures.key_of(world.by_id()[id].emoji) for id in world.COUNTED}
         self.keys = sorted(self.styles)
-        weight = np.array([4.0 if key in self.own else 1.0 for key in self.keys])
+        weight = np.array([8.0 if key in self.own else 1.0 for key in self.keys])
         self.chance = weight / weight.sum()
         self.composed = {}
 
@@ -156,7 +159,7 @@ class Pairs:
         return picture, en, ja
 
     def _name(self, key: str) -> tuple[str, str]:
-        if key in self.own and self.random.random() < 0.7:
+        if key in self.own and self.random.random() < 0.85:
             return self.own[key]
         en, ja = nouns(key)
         # the label half the time, else a tag: tags are shared between emoji, labels are not
@@ -242,7 +245,7 @@ def train(work: Path, threads: int) -> Path:
 
 @torch.no_grad()
 def zero_shot(folder: Path, styles: tuple[str, ...] = pictures.BUNDLED) -> dict[str, dict]:
-    """{style: {"en" and "ja": (top-1, top-5 shares)}} over the tasks' things, named among each other."""
+    """{style: {"en", "ja": (top-1, top-5 shares)}} over the tasks' things, among each other."""
     import open_clip
 
     model, _, _ = open_clip.create_model_and_transforms(f"local-dir:{folder}")

@@ -1,7 +1,7 @@
 """The two tasks' questions: ja_vqa (everyday things) and ja_culture_vqa (Japanese culture).
 
-Knows which picture is asked about in which split: dev sees three styles, test those and the held-out
-one, half and half; no picture is asked the same kind of question in both. Knows no model.
+Knows which picture is asked about in which split: dev sees three styles, test those and the
+held-out one, half and half; no picture is asked the same kind of question in both. Knows no model.
 """
 
 import json
