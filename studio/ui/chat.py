@@ -218,13 +218,16 @@ def ask(words: str, conversation: Conversation, chosen: Chosen | None = None) ->
     return [*_put(words, conversation, chosen), *emptied]
 
 
-def ask_example(index: int, run: str | None, conversation: Conversation) -> list[Any]:
+def ask_example(
+    index: int, run: str | None, conversation: Conversation, request: gr.Request
+) -> list[Any]:
     """Put one of the task's questions into the conversations, with its picture."""
     offered = _offered(Recipe.from_yaml(store().run(run or "last").recipe))
     if not 0 <= index < len(offered):
         raise StudioError("This question is gone; its file may have changed. Pick another one.")
     example = offered[index]
-    chosen = None if example.picture is None else Chosen(example.picture, example.id)
+    name = say(language_of(request), "question_picture")
+    chosen = None if example.picture is None else Chosen(example.picture, name)
     return _put(example.question, conversation, chosen)
 
 
@@ -345,7 +348,7 @@ def draw(run: Run, language: str, *, first: bool) -> list[Any]:
     values += [""] * (SPEAKERS - len(values))
     menus = [menu | {"value": value} for menu, value in zip(menus, values, strict=True)]
     talk = gr.update(value=[], placeholder=say(language, "talk_hint"))
-    offered = [[_sample(example)] for example in _offered(recipe)]
+    offered = [[_sample(example, language)] for example in _offered(recipe)]
     return [*menus, *[talk] * SPEAKERS, gr.Dataset(samples=offered)]
 
 
@@ -375,12 +378,13 @@ def _offered(recipe: Recipe) -> list[Example]:
     return offered
 
 
-def _sample(example: Example) -> str:
+def _sample(example: Example, language: str) -> str:
     """A question as it is offered: its words, after its picture."""
     picture = ""
     if example.picture is not None:
         try:
-            picture = pictures.image(example.picture, "", pictures.SMALL)
+            name = say(language, "question_picture")
+            picture = pictures.image(example.picture, name, pictures.SMALL)
         except StudioError:  # asked about, it says what is wrong
             pass
     return f'<span class="es-sample">{picture}<span>{esc(example.question)}</span></span>'

@@ -21,7 +21,7 @@ from studio.recipe import PROPERTIES, DataFlow, MethodName, Parameter, Recipe
 from studio.runs import Candidate, Progress
 from studio.tasks import objective_names
 from studio.ui import pieces, plots, sources, words
-from studio.ui.shared import engine, esc, percent, run_choices, store, toast
+from studio.ui.shared import engine, esc, metric_of, metrics, percent, run_choices, store, toast
 from studio.ui.strings import say, text
 from studio.workspace import ASSETS
 
@@ -473,8 +473,9 @@ def draw(progress: Progress, language: str) -> tuple[str, str, Any]:
     """The run's status, curve and candidate table."""
     run = progress.run.id
     recipe = Recipe.from_yaml(progress.run.recipe)
+    several = len(_tasks(recipe)) > 1
     return (
-        pieces.status(progress, language, mean=len(_tasks(recipe)) > 1),
+        pieces.status(progress, language, mean=several, metric=_metric(recipe)),
         _curves(run, recipe, language),
         _table(run, recipe, language),
     )
@@ -482,6 +483,12 @@ def draw(progress: Progress, language: str) -> tuple[str, str, Any]:
 
 def _tasks(recipe: Recipe) -> list[str]:
     return [name for name in recipe.objective_names() if name not in PROPERTIES]
+
+
+def _metric(recipe: Recipe) -> str:
+    """What the mean over a recipe's tasks is: their metric or, of different ones, a mean."""
+    found = {metric_of(recipe.to_yaml(), task) for task in _tasks(recipe)}
+    return found.pop() if len(found) == 1 else words.MEAN
 
 
 def _curves(run: str, recipe: Recipe, language: str) -> str:
@@ -496,7 +503,7 @@ def _curves(run: str, recipe: Recipe, language: str) -> str:
         total=recipe.budget.candidates,
         title=say(language, "curve_mean" if several else "curve"),
         x_label=say(language, "curve_x"),
-        y_label=say(language, "curve_y"),
+        y_label=_y_label(_metric(recipe), language),
     )
     covered = _covered(run, recipe)
     if covered:
@@ -509,6 +516,11 @@ def _curves(run: str, recipe: Recipe, language: str) -> str:
             y_label=say(language, "curve_y_hypervolume"),
         )
     return drawn
+
+
+def _y_label(metric: str, language: str) -> str:
+    right = metric == words.ACCURACY
+    return say(language, "curve_y") if right else words.metric(language, metric)
 
 
 def _lines(
@@ -559,10 +571,16 @@ def _table(run: str, recipe: Recipe, language: str) -> Any:
         (say(language, "col_search"), "str", lambda c: words.stage(language, c.stage)),
     ]
     if several:
-        columns += [(words.objective(language, name), "number", _value_of(name)) for name in names]
+        known = metrics(recipe.to_yaml())
+        columns += [
+            (words.objective(language, name, known.get(name, words.ACCURACY)), "number", value)
+            for name, value in zip(names, map(_value_of, names), strict=True)
+        ]
     if len(tasks) > 1 or not several:
-        key = "col_mean" if several else "col_score"
-        columns.append((say(language, key), "number", lambda c: float(percent(c.score))))
+        head = say(language, "col_mean" if several else "col_score")
+        if _metric(recipe) != words.ACCURACY:
+            head = words.metric(language, _metric(recipe))
+        columns.append((head, "number", lambda c: float(percent(c.score))))
     columns.append((say(language, "tokens_s"), "number", _speed))
     label = say(language, "candidates")
     if len(scored) > SHOWN:

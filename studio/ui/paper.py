@@ -143,10 +143,6 @@ def _strip(language: str) -> str:
         [questions.get(o.example, o.example) for o in rows[0]["outcomes"]],
         title=f"{say(language, 'strip')}: jmath, {say(language, 'test_split')}",
         note=say(language, "paper_strip_note"),
-        names={
-            plots.RIGHT: say(language, "right"),
-            plots.HALF: say(language, "language_wrong"),
-            plots.WRONG: say(language, "wrong"),
-        },
+        names=pieces.state_names(language),
         selected=None,
     )

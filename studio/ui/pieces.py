@@ -5,16 +5,19 @@ Each takes plain values and a language, and returns escaped HTML. Knows no Gradi
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from studio.runs import Outcome, Progress
 from studio.ui import words
 from studio.ui.plots import HALF, RIGHT, WRONG
-from studio.ui.shared import esc, percent
+from studio.ui.shared import esc
 from studio.ui.strings import say
 
+#: Of tasks of which nothing else is said.
+EACH_ACCURACY: Mapping[str, str] = MappingProxyType({})
 SIGNS = {RIGHT: "✓", HALF: "◐", WRONG: "✗"}
 
 
@@ -39,18 +42,23 @@ def duration(seconds: float | None) -> str:
     return f"{seconds // 3600} h {seconds % 3600 // 60} min"
 
 
-def status(progress: Progress, language: str, *, mean: bool = False) -> str:
+def status(
+    progress: Progress, language: str, *, mean: bool = False, metric: str = words.ACCURACY
+) -> str:
     """Where a run stands: state, bar, and the numbers that change.
 
     Args:
         mean: whether scores are means over several tasks.
+        metric: what scores are.
     """
     p = progress
     live = p.state in ("running", "stopping", "queued")
     state = say(language, p.state)
     if p.state == "running" and p.stage:
         state += f" · {words.phase(language, p.stage)}"
-    best = "–" if p.best is None else f"{percent(p.best)} % <small>#{p.best_id}</small>"
+    best = "–"
+    if p.best is not None:
+        best = f"{esc(words.score(language, metric, p.best))} <small>#{p.best_id}</small>"
     facts = [
         ("candidates", f"{p.done}<small> / {p.total}</small>"),
         ("best_mean" if mean else "best", best),
@@ -74,8 +82,14 @@ def status(progress: Progress, language: str, *, mean: bool = False) -> str:
     )
 
 
-def report(rows: Sequence[dict[str, Any]], language: str) -> str:
-    """The test scores: a table with each 95 % interval drawn beside its numbers."""
+def report(
+    rows: Sequence[dict[str, Any]], language: str, metrics: Mapping[str, str] = EACH_ACCURACY
+) -> str:
+    """The test scores: a table with each 95 % interval drawn beside its numbers.
+
+    Args:
+        metrics: what the scores of each task are, if they are not accuracies.
+    """
     if not rows:
         return empty(say(language, "report_empty"))
     tasks = list(dict.fromkeys(row["task"] for row in rows))
@@ -84,7 +98,8 @@ def report(rows: Sequence[dict[str, Any]], language: str) -> str:
         mine = sorted((r for r in rows if r["task"] == task), key=lambda r: r["score"])
         n = mine[0]["n"]
         body.append(
-            f'<tr class="task"><th colspan="5" scope="rowgroup">{esc(task)} · n = {n}</th></tr>'
+            f'<tr class="task"><th colspan="5" scope="rowgroup">{esc(task)} · '
+            f"{esc(words.metric(language, metrics.get(task, words.ACCURACY)))} · n = {n}</th></tr>"
         )
         for row in mine:
             role = f"role_{row['role']}"
@@ -226,17 +241,20 @@ def front(
     selected: int | None,
     best: int,
     language: str,
+    metrics: Mapping[str, str] = EACH_ACCURACY,
 ) -> str:
     """The front's plot, and beside it the same as a table.
 
     Args:
         members: (candidate's number, its value of each objective).
         selected: the candidate that is looked into; best: the one that the run reports.
+        metrics: of the tasks, as of :func:`report`.
 
     Buttons carry ``data-c``, a candidate's number, for whoever listens to clicks.
     """
     head = "".join(
-        f'<th scope="col" class="number">{esc(words.objective(language, name))}</th>'
+        f'<th scope="col" class="number">'
+        f"{esc(words.objective(language, name, metrics.get(name, words.ACCURACY)))}</th>"
         for name in objectives
     )
     body = "".join(
@@ -255,11 +273,29 @@ def front(
     )
 
 
-def state_of(outcome: Outcome) -> str:
-    """RIGHT, HALF (the right number in the wrong language) or WRONG."""
+def is_graded(outcomes: Iterable[Outcome]) -> bool:
+    """Whether answers are more than right or wrong: some score lies in between."""
+    return any(0 < outcome.score < 1 for outcome in outcomes)
+
+
+def state_of(outcome: Outcome, graded: bool = False) -> str:
+    """RIGHT, HALF or WRONG.
+
+    HALF is the right number in the wrong language or, where answers are ``graded``, any score in
+    between.
+    """
     if outcome.score >= 1:
         return RIGHT
-    return HALF if outcome.details.get("right") else WRONG
+    half = outcome.score > 0 if graded else outcome.details.get("right")
+    return HALF if half else WRONG
+
+
+def state_names(language: str, graded: bool = False) -> dict[str, str]:
+    """What the states are called."""
+    keys = ("full_score", "part_score", "no_score")
+    if not graded:
+        keys = ("right", "language_wrong", "wrong")
+    return dict(zip((RIGHT, HALF, WRONG), (say(language, key) for key in keys), strict=True))
 
 
 def answers(
@@ -269,30 +305,48 @@ def answers(
     expected: str,
     said: Sequence[tuple[str, Outcome]],
     language: str,
+    *,
+    metric: str = words.ACCURACY,
+    graded: bool = False,
+    picture: str = "",
 ) -> str:
     """One question with every model's answer side by side.
 
     Args:
         index: of the question, from 1, of ``count``.
         said: (model's label, what it answered).
+        metric: what scores are; they are said where answers are ``graded``.
+        picture: HTML of what the question is about.
     """
-    names = {RIGHT: "right", HALF: "language_wrong", WRONG: "wrong"}
     cards = []
     for label, outcome in said:
-        state = state_of(outcome)
+        state = state_of(outcome, graded)
+        verdict = state_names(language)[state]
+        if graded:
+            verdict = words.score(language, metric, outcome.score)
+            if answer_counts_as_none(outcome):
+                verdict += f" · {say(language, 'counts_empty')}"
         answer = outcome.response.strip()
         text = esc(answer) if answer else f"<em>{esc(say(language, 'no_answer'))}</em>"
         cards.append(
             f'<li class="{state}"><header><b>{esc(label)}</b>'
-            f'<span class="verdict">{SIGNS[state]} {esc(say(language, names[state]))}</span>'
+            f'<span class="verdict">{SIGNS[state]} {esc(verdict)}</span>'
             f"</header><p>{text}</p></li>"
         )
     return (
         f'<section class="es-answers"><header><h4>'
-        f"{esc(say(language, 'question_of', i=index, n=count))}</h4>"
+        f"{esc(say(language, 'question_of', i=index, n=count))}</h4>{picture}"
         f'<p class="question">{esc(question)}</p>'
         f"<p>{esc(say(language, 'expected'))}: <b>{esc(expected)}</b></p></header>"
         f"<ul>{''.join(cards)}</ul></section>"
+    )
+
+
+def answer_counts_as_none(outcome: Outcome) -> bool:
+    """Whether a task read nothing in an answer because it is in another language than asked for."""
+    details = outcome.details
+    return (
+        "language" in details and details.get("parsed") is None and bool(outcome.response.strip())
     )
 
 

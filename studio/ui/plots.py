@@ -268,13 +268,18 @@ def _label_places(
 
 @dataclass(frozen=True)
 class Row:
-    """One model's row of the strip: its score in [0, 1] and a state per question."""
+    """One model's row of the strip: its score in [0, 1] and a state per question.
+
+    ``values`` are the scores of the questions, in [0, 1], where those are more than right or wrong:
+    a HALF cell is then as high as its score.
+    """
 
     label: str
     role: str
     score: float
     states: Sequence[str]
     best: bool = False
+    values: Sequence[float] = ()
 
 
 def strip(
@@ -288,7 +293,8 @@ def strip(
 ) -> str:
     """The paper's figure: one column per question, filled where a model is right.
 
-    The three states differ in height and texture, not in colour alone. Where one question is
+    The three states differ in height and texture, not in colour alone, and so do scores in between,
+    where rows have values. Where one question is
     selected, columns carry ``data-q`` (from 1) for whoever listens to clicks, and the whole is one
     tab stop; where none is, the strip is a picture whose columns only say what they are.
 
@@ -320,7 +326,7 @@ def strip(
         tracks.append(
             f'<div class="cells{best}" role="img" aria-label="{esc(f"{row.label}: {said}")}">'
             f'<svg viewBox="0 0 {count} 10" preserveAspectRatio="none" aria-hidden="true">'
-            f"{_cells(row.states, RIGHT, 0, 10)}{_cells(row.states, HALF, 5, 5)}</svg></div>"
+            f"{_cells(row, RIGHT)}{_cells(row, HALF)}</svg></div>"
         )
     columns = "".join(
         f'<rect data-q="{number}" x="{number - 1}" width="1" height="10"><title>'
@@ -343,13 +349,18 @@ def strip(
     )
 
 
-def _cells(states: Sequence[str], state: str, top: int, height: int) -> str:
+def _cells(row: Row, state: str) -> str:
     """One path of all cells in a state; neighbours stay apart by a hairline."""
-    cells = "".join(
-        f"M{i + 0.06:g} {top}h.88v{height}h-.88z" for i, s in enumerate(states) if s == state
-    )
-    return f'<path class="{state}" d="{cells}"/>' if cells else ""
+    cells = []
+    for index, other in enumerate(row.states):
+        if other == state:
+            share = 1.0 if state == RIGHT else row.values[index] if row.values else 0.5
+            cells.append(f"M{index + 0.06:g} {10 - 10 * share:.4g}h.88V10h-.88z")
+    return f'<path class="{state}" d="{"".join(cells)}"/>' if cells else ""
 
 
 def _verdicts(rows: Sequence[Row], index: int, names: Mapping[str, str]) -> str:
-    return "\n".join(f"{row.label}: {names[row.states[index]]}" for row in rows)
+    return "\n".join(
+        f"{row.label}: {percent(row.values[index]) if row.values else names[row.states[index]]}"
+        for row in rows
+    )

@@ -17,8 +17,18 @@ from studio.evolve.spaces import open_models, rebuild_space
 from studio.recipe import PROPERTIES, Recipe
 from studio.runs import Candidate, Run
 from studio.tasks import Example
-from studio.ui import pieces, plots, words
-from studio.ui.shared import candidate_choices, engine, front_of, language_of, store, toast
+from studio.ui import pictures, pieces, plots, words
+from studio.ui.shared import (
+    candidate_choices,
+    engine,
+    esc,
+    front_of,
+    language_of,
+    metric_of,
+    metrics,
+    store,
+    toast,
+)
 from studio.ui.strings import say, text
 
 #: Clicks on a candidate of the front (Enter on its button is one), told to Python as its number.
@@ -151,7 +161,7 @@ def draw(run: Run, request: gr.Request, question: int | None = None) -> list[Any
     tasks = list(dict.fromkeys(row["task"] for row in rows)) or _tasks(run)
     task, strip, slider, answers = draw_strip(run.id, tasks[0], request, question)
     choices = gr.update(choices=tasks, value=tasks[0], visible=len(tasks) > 1)
-    return [pieces.report(rows, language), choices, strip, slider, answers]
+    return [pieces.report(rows, language, metrics(run.recipe)), choices, strip, slider, answers]
 
 
 def _tasks(run: Run) -> list[str]:
@@ -190,49 +200,53 @@ def draw_strip(
         hidden = gr.update(visible=False)
         return [gr.skip(), pieces.empty(say(language, "strip_empty")), hidden, ""]
     examples = _examples(run, task, split, rows, language)
-    best = _best(run)
+    best, graded = _best(run), _is_graded(rows)
     drawn = [
         plots.Row(
             label=row["label"],
             role=row["role"],
             score=sum(o.score for o in row["outcomes"]) / len(row["outcomes"]),
-            states=[pieces.state_of(o) for o in row["outcomes"]],
+            states=[pieces.state_of(o, graded) for o in row["outcomes"]],
             best=row["subject"] == best,
+            values=[o.score for o in row["outcomes"]] if graded else (),
         )
         for row in rows
     ]
-    alone = _only_merge(drawn)
-    selected = min(question or (alone[0] if alone else 1), len(examples))
+    ahead = _ahead(drawn)
+    selected = min(question or max(ahead, key=ahead.get, default=1), len(examples))
     note = say(language, "strip_note")
-    if split == "test" and alone:
-        note = f"{say(language, 'only_merge', n=len(alone))} {note}"
+    if split == "test" and ahead:
+        key = "merge_leads" if graded else "only_merge"
+        note = f"{say(language, key, n=len(ahead))} {note}"
+    metric = words.metric(language, metric_of(store().run(run).recipe, task))
     html = plots.strip(
         drawn,
         [example.question for example in examples],
-        title=f"{say(language, 'strip')}: {task}, {say(language, f'{split}_split')}",
+        title=f"{say(language, 'strip')}: {task} ({metric}), {say(language, f'{split}_split')}",
         note=note,
-        names={
-            plots.RIGHT: say(language, "right"),
-            plots.HALF: say(language, "language_wrong"),
-            plots.WRONG: say(language, "wrong"),
-        },
+        names=pieces.state_names(language, graded),
         selected=selected,
     )
     slider = gr.update(maximum=max(2, len(examples)), value=selected, visible=len(examples) > 1)
-    return [gr.skip(), html, slider, _answers(rows, examples, selected, language)]
+    return [gr.skip(), html, slider, _answers(run, task, rows, examples, selected, language)]
 
 
-def _only_merge(rows: list[plots.Row]) -> list[int]:
-    """The questions, from 1, that the merge gets right and no source (nor the base) does."""
-    merged = [row for row in rows if row.best]
-    others = [row for row in rows if row.role in ("base", "source")]
-    if not merged or not others:
-        return []
-    return [
-        index + 1
-        for index, state in enumerate(merged[0].states)
-        if state == plots.RIGHT and all(row.states[index] != plots.RIGHT for row in others)
-    ]
+def _is_graded(rows: list[dict[str, Any]]) -> bool:
+    return pieces.is_graded(outcome for row in rows for outcome in row["outcomes"])
+
+
+def _ahead(rows: list[plots.Row]) -> dict[int, float]:
+    """By how much the merge beats all sources and the base, at the questions where it does."""
+
+    def worth(row: plots.Row) -> list[float]:
+        return list(row.values) or [float(state == plots.RIGHT) for state in row.states]
+
+    merged = next((worth(row) for row in rows if row.best), None)
+    others = [worth(row) for row in rows if row.role in ("base", "source")]
+    if merged is None or not others:
+        return {}
+    leads = [mine - max(theirs) for mine, *theirs in zip(merged, *others, strict=True)]
+    return {number: lead for number, lead in enumerate(leads, start=1) if lead > 0}
 
 
 def read(run: str | None, task: str | None, question: float, request: gr.Request) -> Any:
@@ -245,15 +259,40 @@ def read(run: str | None, task: str | None, question: float, request: gr.Request
     language = language_of(request)
     examples = _examples(run, task, split, rows, language)
     number = min(max(1, int(question)), len(examples))
-    return _answers(rows, examples, number, language)
+    return _answers(run, task, rows, examples, number, language)
 
 
 def _answers(
-    rows: list[dict[str, Any]], examples: list[Example], number: int, language: str
+    run: str,
+    task: str,
+    rows: list[dict[str, Any]],
+    examples: list[Example],
+    number: int,
+    language: str,
 ) -> str:
     example = examples[number - 1]
     said = [(row["label"], row["outcomes"][number - 1]) for row in rows]
-    return pieces.answers(number, len(examples), example.question, example.answer, said, language)
+    return pieces.answers(
+        number,
+        len(examples),
+        example.question,
+        example.answer,
+        said,
+        language,
+        metric=metric_of(store().run(run).recipe, task),
+        graded=_is_graded(rows),
+        picture=_picture(example, language),
+    )
+
+
+def _picture(example: Example, language: str) -> str:
+    """What a question is about, or why it cannot be shown; nothing of a question in words."""
+    if example.picture is None:
+        return ""
+    try:
+        return pictures.image(example.picture, say(language, "question_picture"), pictures.TALK)
+    except StudioError as error:
+        return f"<p>{esc(error)}</p>"
 
 
 def _examples(
@@ -321,9 +360,9 @@ def draw_front(run: Run, which: str, language: str) -> str:
     selected = best.id if which == "best" else int(which) if which.isdecimal() else None
     plot = plots.scatter(
         _points(run, objectives, found, members, language),
-        *(_axis(name, language) for name in objectives[:2]),
+        *(_axis(name, metric_of(run.recipe, name), language) for name in objectives[:2]),
         title=say(language, "front"),
-        note=_front_note(objectives, len(members), len(found), language),
+        note=_front_note(run.recipe, objectives, len(members), len(found), language),
         names={
             "front": say(language, "on_front"),
             "beaten": say(language, "beaten"),
@@ -333,20 +372,20 @@ def draw_front(run: Run, which: str, language: str) -> str:
         joined=len(objectives) == 2,
     )
     table = [(c.id, c.scores) for c in members]
-    return pieces.front(plot, table, objectives, selected, best.id, language)
+    return pieces.front(plot, table, objectives, selected, best.id, language, metrics(run.recipe))
 
 
-def _front_note(objectives: list[str], members: int, total: int, language: str) -> str:
+def _front_note(recipe: str, objectives: list[str], members: int, total: int, language: str) -> str:
     note = say(language, "front_note", n=members, total=total)
     if len(objectives) == 2:
         return note
-    third = words.objective(language, objectives[2])
+    third = words.objective(language, objectives[2], metric_of(recipe, objectives[2]))
     return f"{note} {say(language, 'front_size', name=third)}"
 
 
-def _axis(objective: str, language: str) -> plots.Axis:
+def _axis(objective: str, metric: str, language: str) -> plots.Axis:
     minimised = objective in PROPERTIES
-    label = words.objective(language, objective)
+    label = words.objective(language, objective, metric)
     if minimised:
         label += f" ({say(language, 'less_is_better')})"
         return plots.Axis(label, words.compact, minimised)

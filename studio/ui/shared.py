@@ -3,13 +3,14 @@
 Knows Gradio and the run store; refuses to know any tab.
 """
 
+import contextlib
 import functools
 import html
 import inspect
 import logging
 import threading
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import gradio as gr
@@ -20,6 +21,7 @@ from studio.recipe import Recipe
 from studio.runs.front import front
 from studio.runs.records import Candidate, Run
 from studio.runs.store import Store
+from studio.tasks import load_task
 from studio.ui import strings, words
 
 _ENGINE = threading.Lock()
@@ -99,6 +101,23 @@ def run_choices(runs: list[Run]) -> list[tuple[str, str]]:
     return [(f"{run.name} · {run.id}", run.id) for run in runs]
 
 
+@lru_cache(maxsize=64)
+def metrics(recipe: str) -> dict[str, str]:
+    """The metric of a recipe's (YAML) tasks, by recorded name; not of those that are gone."""
+    read = Recipe.from_yaml(recipe)
+    items = [item for item in [*read.objectives, *read.report] if item.task]
+    found = {}
+    for name, item in zip(read.task_names(), items, strict=True):
+        with contextlib.suppress(StudioError):
+            found[name] = load_task(item.task, **item.options).metric
+    return found
+
+
+def metric_of(recipe: str, task: str) -> str:
+    """One task's metric: accuracy, where it cannot be told."""
+    return metrics(recipe).get(task, words.ACCURACY)
+
+
 def front_of(recipe: Recipe, scored: list[Candidate]) -> tuple[list[Candidate], list[Candidate]]:
     """Of a run for several objectives: its last search's candidates, and the front among them."""
     names = recipe.objective_names()
@@ -119,19 +138,20 @@ def candidate_choices(run: Run, base: Store, language: str) -> list[tuple[str, i
     scored = base.ranked(run.id)
     members = {c.id for c in front_of(recipe, scored)[1]}
     own = {stage.name for stage in recipe.stages() if stage.final and not stage.baseline}
+    metric = metric_of(run.recipe, recipe.task_names()[0])
     return [
-        (_called(c, language, marked=c.id in members, own=c.stage in own), c.id)
+        (_called(c, metric, language, marked=c.id in members, own=c.stage in own), c.id)
         for c in sorted(scored, key=lambda c: c.id not in members)
     ]
 
 
-def _called(candidate: Candidate, language: str, *, marked: bool, own: bool) -> str:
+def _called(candidate: Candidate, metric: str, language: str, *, marked: bool, own: bool) -> str:
     """A candidate in a menu: '★ #37 · jmath 61.0 · 9 layers', '#3 · 52.4 % · random search'."""
     parts = [f"★ #{candidate.id}" if marked else f"#{candidate.id}"]
     if len(candidate.scores) > 1:
         parts += [words.measure(language, *item) for item in candidate.scores.items()]
     else:
-        parts.append(f"{percent(candidate.score)} %")
+        parts.append(words.score(language, metric, candidate.score))
     if not own:
         parts.append(words.stage(language, candidate.stage))
     return " · ".join(parts)

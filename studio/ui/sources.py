@@ -62,6 +62,7 @@ def card(one: dict[str, Any], language: str) -> str:
         "parameters": f"{one['parameters'] / 1e6:,.1f} M {tied}",
         "dtype": f"{quantized}{one['dtype']}",
         "size": f"{one['size'] / 1e6:,.1f} MB",
+        **({"vision": one["vision"]} if one.get("vision") else {}),
         "licence": one["licence"] or say(language, "not_stated"),
     }
     cells = "".join(

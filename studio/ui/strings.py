@@ -259,6 +259,7 @@ TABLE: dict[str, tuple[str, str, str]] = {
         "他の言語：空とみなす",
         "其他语言：视为空",
     ),
+    "question_picture": ("The question's picture", "問題の画像", "题目图片"),
     "merge_leads": (
         "The merge answers {n} questions better than every source.",
         "マージはどの元モデルよりも {n} 問でよく答えます。",

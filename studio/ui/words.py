@@ -6,6 +6,11 @@ Knows the names that a run's record uses; refuses to know what HTML they end in.
 from studio.recipe import PROPERTIES
 from studio.ui.strings import say
 
+#: What scores are of which nothing else is said, and those of tasks with different metrics.
+ACCURACY, MEAN = "accuracy", "mean"
+#: Metrics that have a name of their own here.
+METRICS = (ACCURACY, MEAN, "rouge_l", "clip_score")
+
 
 def stage(language: str, name: str) -> str:
     """A recorded stage's name in words: 'cma', 'parameter jmath', 'random data_flow', ….
@@ -29,13 +34,39 @@ def phase(language: str, name: str) -> str:
     return say(language, "phase_search", stage=stage(language, name))
 
 
-def objective(language: str, name: str) -> str:
+def objective(language: str, name: str, measured: str = ACCURACY) -> str:
     """An objective as a column's or an axis's name.
 
-    >>> objective("en", "jmath"), objective("en", "length")
-    ('jmath %', 'layers')
+    Args:
+        measured: a task's metric.
+
+    >>> objective("en", "jmath"), objective("en", "length"), objective("en", "ja_vqa", "rouge_l")
+    ('jmath %', 'layers', 'ja_vqa ROUGE-L')
     """
-    return say(language, name) if name in PROPERTIES else f"{name} %"
+    if name in PROPERTIES:
+        return say(language, name)
+    return f"{name} %" if measured == ACCURACY else f"{name} {metric(language, measured)}"
+
+
+def metric(language: str, name: str) -> str:
+    """What scores of a metric are called; of one that is known nowhere here, just scores.
+
+    >>> metric("en", "rouge_l"), metric("en", "acc_norm")
+    ('ROUGE-L', 'score')
+    """
+    return say(language, f"metric_{name if name in METRICS else 'other'}")
+
+
+def score(language: str, name: str, value: float) -> str:
+    """A score in [0, 1] by the name of its metric.
+
+    >>> score("en", "accuracy", 0.524), score("en", "rouge_l", 0.524)
+    ('52.4 %', 'ROUGE-L 52.4')
+    """
+    number = f"{100 * value:.1f}"
+    if name == MEAN:
+        return number
+    return f"{number} %" if name == ACCURACY else f"{metric(language, name)} {number}"
 
 
 def value(name: str, measured: float) -> str:
