@@ -114,7 +114,8 @@ def build(run: gr.Dropdown) -> Chat:
             )
             then = answered.then  # one after the other, and even if one cannot answer
     stop.click(halt, conversation, None, **quiet)
-    for anew in (clear.click, run.change, *(talk.clear for talk in talks)):
+    run.change(follow, [run, conversation], talks, **quiet)
+    for anew in (clear.click, *(talk.clear for talk in talks)):
         anew(start_over, conversation, talks, **quiet)
     shape = [part for place in places for part in (place.column, place.head)]
     for model in models:
@@ -182,6 +183,7 @@ class Conversation:
     """
 
     def __init__(self) -> None:
+        self.run: str | None = None
         self.questions: list[Question] = []
         self.wanted = 0
 
@@ -254,6 +256,14 @@ def start_over(conversation: Conversation) -> list[Any]:
     halt(conversation)
     conversation.questions = []
     return [[]] * SPEAKERS
+
+
+def follow(run: str | None, conversation: Conversation) -> list[Any]:
+    """Another run, another conversation; the picker tells of changes in its menu, too."""
+    if run == conversation.run:
+        return [gr.skip()] * SPEAKERS
+    conversation.run = run
+    return start_over(conversation)
 
 
 def _answers(speaker: int) -> Callable[..., Iterator[Any]]:

@@ -13,7 +13,7 @@ from typing import Any
 from studio.runs import Outcome, Progress
 from studio.ui import words
 from studio.ui.plots import HALF, RIGHT, WRONG
-from studio.ui.shared import esc
+from studio.ui.shared import esc, percent
 from studio.ui.strings import say
 
 #: Of tasks of which nothing else is said.
@@ -56,20 +56,24 @@ def status(
     state = say(language, p.state)
     if p.state == "running" and p.stage:
         state += f" · {words.phase(language, p.stage)}"
-    best = "–"
+    best, best_key = "–", "best_mean" if mean else "best"
     if p.best is not None:
-        best = f"{esc(words.score(language, metric, p.best))} <small>#{p.best_id}</small>"
+        unit = " %" if metric == words.ACCURACY else ""
+        best = f"{percent(p.best)}{unit} <small>#{p.best_id}</small>"
     facts = [
         ("candidates", f"{p.done}<small> / {p.total}</small>"),
-        ("best_mean" if mean else "best", best),
+        (best_key, best),
         ("per_minute", f"{p.candidates_per_minute:.0f}" if p.done else "–"),
         ("tokens_s", f"{p.tokens_per_second:,.0f}" if p.done else "–"),
         ("elapsed", esc(duration(p.elapsed))),
     ]
     if live:
         facts.append(("eta", esc(duration(p.eta))))
+    named = "" if metric in (words.ACCURACY, words.MEAN) else words.metric(language, metric)
     cells = "".join(
-        f"<div><dt>{esc(say(language, key))}</dt><dd>{value}</dd></div>" for key, value in facts
+        f"<div><dt>{esc(say(language, key))} {esc(named if key == best_key else '')}</dt>"
+        f"<dd>{value}</dd></div>"
+        for key, value in facts
     )
     share = 100 * p.done / p.total if p.total else 0
     message = f'<p class="message">{esc(p.run.message)}</p>' if p.run.message else ""

@@ -383,9 +383,9 @@ TABLE: dict[str, tuple[str, str, str]] = {
     ),
     "search": ("Search by a word", "言葉で探す", "用词语搜索"),
     "search_hint": (
-        "torii, something sweet, 祭り …",
-        "鳥居、甘いもの、festival …",
-        "torii、鳥居、festival …",
+        "torii, ramen, 花火 …",
+        "鳥居、ラーメン、fireworks …",
+        "torii、花火、ramen …",
     ),
     "style": ("Artist", "絵柄", "画风"),
     "all_styles": ("all artists", "すべて", "全部"),
