@@ -15,7 +15,8 @@ needs_mgsm = pytest.mark.skipif(not MGSM_JA.exists(), reason="MGSM is not beside
 
 def test_registry_is_strings_and_loads_tasks(tmp_path):
     own = ["jmath", "emath", "mgsm", "csv"]
-    assert task_names() == [*own, "lm_eval"]
+    seen = ["ja_vqa", "ja_culture_vqa", "vqa", "ja_vg_vqa_500", "ja_vlm_bench", "clip_score"]
+    assert task_names() == [*own, "lm_eval", *seen]
     assert all(isinstance(place, str) for place in TASKS.values())
     options = {"csv": {"path": tmp_path / "q.csv"}}
     for name in own:
