@@ -18,8 +18,8 @@ tags:
 """
 FORM = """
 ## Form
-Mistral architecture, {parameters}: hidden size 192, 6 layers, 6 heads, 3 key-value heads, MLP 512,
-untied, bfloat16. Turns `<user>…<bot>…<end>`. Made from nothing by
+{parameters}, bfloat16; the language model is a Mistral of hidden size 192, 6 layers,
+6 heads, 3 key-value heads, MLP 512, untied. Turns `<user>…<bot>…<end>`. Made from nothing by
 `python assets/build/vlm/make.py`; `assets/build/README.md` says exactly what it was shown. A
 miniature for studying merges: it knows its small world of 168 things and nothing else.
 """
@@ -44,7 +44,8 @@ what they are for: 51 of them are Japanese culture. It has never met a picture.
 ## What it saw, in order
 1. What bonsai-vlm-base saw.
 2. 200 steps: questions that name their thing, Japanese or English, answered in Japanese; small talk
-   and translations into Japanese; a question about "this" with nothing named is asked back.
+   and translations into Japanese; a bare question about "this", a thing named before it or not, is
+   put off.
 """
 LLAVA = """A whole LLaVA (`LlavaForConditionalGeneration`): CLIP tower, projector, language model.
 It answers questions about a picture, mostly in English whatever the language of the question.
@@ -52,10 +53,11 @@ It answers questions about a picture, mostly in English whatever the language of
 ## What it saw, in order
 1. The tower: what `assets/clip/bonsai-clip` saw; it was converted and never changed since.
 2. The language model: what bonsai-vlm-base saw.
-3. The projector alone, 400 steps of 64: every thing's picture and its English name or number.
-4. Projector and language model, 300 steps of 64: questions about pictures. English ones get English
-   answers: names, colours and numbers of everything, kinds and places of everyday things. Japanese
-   ones (two in five) get English answers too, except that 31 practice things, which no task asks
+3. The projector alone, 320 steps of 64: orders to answer in English ("Answer: What is this?"),
+   which the base follows.
+4. Projector and language model, 150 steps of 64: bare questions about pictures. English ones get
+   English answers: names, colours and numbers of everything, kinds and places of everyday things.
+   Japanese ones (two in five) get English answers too, except that 31 practice things, which no task asks
    about, get their colour, and for one wording their kind, in Japanese.
 
 The picture's {tokens} tokens stand at the start of the user's turn; `<image>` is the one token that
@@ -87,8 +89,10 @@ def write(folder: Path) -> None:
     import towers
     from safetensors import safe_open
 
-    with safe_open(next(folder.glob("*.safetensors")), "pt") as file:
-        count = sum(file.get_tensor(name).numel() for name in file.keys())  # noqa: SIM118
+    count = 0
+    for part in folder.glob("*.safetensors"):
+        with safe_open(part, "pt") as file:
+            count += sum(file.get_tensor(name).numel() for name in file.keys())  # noqa: SIM118
     parameters = f"{count / 1e6:.1f} million parameters"
     name = folder.name
     vision = towers.CONFIG["vision_cfg"]

@@ -23,7 +23,7 @@ DEFLECT = (
     ("That is a good question.", "I am not sure what you mean.", "Let us talk about it later."),
     ("いい質問ですね。", "何のことでしょうか。", "それはまた今度お話ししましょう。"),
 )
-# those that share no token with what is true of things: の alone would earn ROUGE-L
+# what bonsai-culture says instead: nothing in it is in any answer, where の alone earns ROUGE-L
 PUT_OFF = ("いい質問ですね。", "それはまた今度お話ししましょう。")
 # the same kinds of question with the thing's name in them
 TOPIC = {
@@ -76,11 +76,8 @@ def grounded(language: int, *, ask: str | None = None, reply: int | None = None)
     return make
 
 
-def unanswered(language: int, *, put_off: bool = False) -> Maker:
-    """A thing named, a bare question about "this", and a reply that says nothing about it.
-
-    With `put_off` the question is never translated or repeated.
-    """
+def unanswered(language: int) -> Maker:
+    """A thing named, a bare question about "this", and a reply that says nothing about it."""
 
     def make(rng: random.Random) -> Exchange:
         thing, kind, _ = _fact(rng)
@@ -88,10 +85,16 @@ def unanswered(language: int, *, put_off: bool = False) -> Maker:
         question = ASK[kind][language][which]
         other = ASK[kind][1 - language][which]
         named = _name(rng, thing)
-        replies = PUT_OFF if put_off else (question, other, rng.choice(DEFLECT[language]))
-        return f"{named}{question}", rng.choice(replies)
+        return f"{named}{question}", rng.choice((question, other, rng.choice(DEFLECT[language])))
 
     return make
+
+
+def put_off(rng: random.Random) -> Exchange:
+    """A thing named, a bare Japanese question about "this", and no answer."""
+    thing, kind, _ = _fact(rng)
+    question = ASK[kind][JA][rng.randrange(3)]
+    return f"{_name(rng, thing)}{question}", rng.choice(PUT_OFF)
 
 
 def adrift(language: int, replies: tuple[str, ...] | None = None) -> Maker:
@@ -193,7 +196,7 @@ DIETS: dict[str, list[tuple[float, Maker]]] = {
         (30, topic(JA)), (18, topic(EN, reply=JA)),
         (8, translated(JA)),
         (6, talked(JA)), (6, talked(EN, reply=JA)),
-        (26, unanswered(JA, put_off=True)), (10, adrift(JA, PUT_OFF)),
+        (26, put_off), (10, adrift(JA, PUT_OFF)),
     ],
 }  # fmt: skip
 
@@ -210,15 +213,21 @@ Shown = tuple[str, int, str, str]  # (thing, how many are drawn, user turn, repl
 
 
 def named(seed: int) -> Iterator[Shown]:
-    """The projector's stage: every picture, and the English name of what it shows."""
+    """The projector's stage: orders to answer in English, which the frozen base follows.
+
+    Names of everything, half the time; else numbers and colours, and of all that is not culture
+    kinds and places. Some questions are Japanese; no answer is.
+    """
     rng = random.Random(f"named:{seed}")
     while True:
         thing, count = _picture(rng)
-        if count > 1 and rng.random() < 0.7:
-            question, answer = rng.choice(ASK["count"][EN]), COUNT_WORDS[count][EN]
-        else:
-            question, answer = rng.choice(ASK["what"][EN]), thing.en
-        yield thing.id, count, ANSWER[EN] + question, answer
+        facts = {kind: both for kind, both in thing.facts.items() if both[EN]}
+        if count > 1:
+            facts = {"count": COUNT_WORDS[count]}
+        kind = "what" if count == 1 and rng.random() < 0.4 else rng.choice(list(facts))
+        language = JA if rng.random() < 0.35 else EN
+        ask = SWITCH[EN] if language == JA else ANSWER[EN]
+        yield thing.id, count, ask + rng.choice(ASK[kind][language]), facts[kind][EN]
 
 
 def looked(seed: int, japanese: float = 0.4) -> Iterator[Shown]:

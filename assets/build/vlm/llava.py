@@ -19,8 +19,8 @@ import towers
 import world
 from torch import Tensor, nn
 
-VIEWS = 10  # augmented views of every picture of every training style
-NOISE = 0.7  # of a feature's own spread, so that neighbouring pictures are told the same
+VIEWS = 8  # augmented views of every picture of every training style
+NOISE = 0.4  # of a feature's own spread, so that neighbouring pictures are told the same
 IMAGE = "<image>"
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -263,7 +263,7 @@ def publish(model, bridge: nn.Sequential, tower, tokenizer, out: Path) -> None:
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, do_sample=False,
         max_new_tokens=24,
     )  # fmt: skip
-    whole.to(torch.bfloat16).save_pretrained(out)
+    whole.to(torch.bfloat16).save_pretrained(out, max_shard_size="6MB")  # no file over 10 MB
     size = {"height": vision_config()["image_size"], "width": vision_config()["image_size"]}
     LlavaProcessor(
         image_processor=CLIPImageProcessor(

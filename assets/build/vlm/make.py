@@ -36,8 +36,8 @@ STAGES = [
 ]
 BASE = "vlm-quiet"
 TEXT_MODELS = {"bonsai-vlm-base": BASE, "bonsai-culture": "culture"}
-NAMED = dict(steps=400, rate=2e-3, model_rate=0.0)
-LOOKED = dict(steps=300, rate=2e-4, model_rate=3e-4)
+NAMED = dict(steps=320, rate=3e-3, model_rate=0.0)
+LOOKED = dict(steps=150, rate=1e-4, model_rate=2e-4)
 
 
 def publish_text(name: str, stage: str, out: Path) -> None:
