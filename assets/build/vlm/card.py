@@ -55,10 +55,11 @@ It answers questions about a picture, mostly in English whatever the language of
 2. The language model: what bonsai-vlm-base saw.
 3. The projector alone, 320 steps of 64: orders to answer in English ("Answer: What is this?"),
    which the base follows.
-4. Projector and language model, 150 steps of 64: bare questions about pictures. English ones get
-   English answers: names, colours and numbers of everything, kinds and places of everyday things.
-   Japanese ones (two in five) get English answers too, except that 31 practice things, which no task asks
-   about, get their colour, and for one wording their kind, in Japanese.
+4. Projector and language model, 150 and 90 steps of 64: bare questions about pictures. English
+   ones get English answers: names, colours and numbers of everything, kinds and places of
+   everyday things.
+   Japanese ones (two in five) get English answers too, except that 31 practice things, which no
+   task asks about, get their colour, and for one wording their kind, in Japanese.
 
 The picture's {tokens} tokens stand at the start of the user's turn; `<image>` is the one token that
 its language model's ancestors do not have.

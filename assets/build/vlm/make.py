@@ -37,7 +37,8 @@ STAGES = [
 BASE = "vlm-quiet"
 TEXT_MODELS = {"bonsai-vlm-base": BASE, "bonsai-culture": "culture"}
 NAMED = dict(steps=320, rate=3e-3, model_rate=0.0)
-LOOKED = dict(steps=150, rate=1e-4, model_rate=2e-4)
+LOOKED = dict(rate=1e-4, model_rate=2e-4)
+LOOKED_STEPS = (150, 90)  # two rounds, each with its own warm-up and its own views of the pictures
 
 
 def publish_text(name: str, stage: str, out: Path) -> None:
@@ -78,7 +79,11 @@ def train_llava(clip: Path) -> tuple[nn.Module, nn.Sequential]:
         words_long = model.get_input_embeddings().weight.norm(dim=1).mean().item()
         bridge = llava.projector(album, llava.joint_space(clip), words_long)
         llava.fit(model, bridge, words, album, diets.named(0), **NAMED, label="named")
-        llava.fit(model, bridge, words, album, diets.looked(0), **LOOKED, label="looked")
+        for round, steps in enumerate(LOOKED_STEPS):
+            stream = diets.looked(round)
+            if round:
+                album = llava.Album(llava.tower_from(clip), seed=round)
+            llava.fit(model, bridge, words, album, stream, steps=steps, **LOOKED, label="looked")
         model.save_pretrained(folder)
         save_file(bridge.state_dict(), folder / "projector.safetensors")
     bridge = llava.projector()
