@@ -62,12 +62,13 @@ def card(one: dict[str, Any], language: str) -> str:
         "parameters": f"{one['parameters'] / 1e6:,.1f} M {tied}",
         "dtype": f"{quantized}{one['dtype']}",
         "size": f"{one['size'] / 1e6:,.1f} MB",
-        **({"vision": one["vision"]} if one.get("vision") else {}),
+        "vision": (one.get("vision") or "").removesuffix("ForConditionalGeneration"),
         "licence": one["licence"] or say(language, "not_stated"),
     }
     cells = "".join(
         f"<div><dt>{esc(say(language, key))}</dt><dd>{esc(value)}</dd></div>"
         for key, value in facts.items()
+        if key != "vision" or value  # a language model sees with nothing
     )
     fits = ""
     if one.get("fits"):

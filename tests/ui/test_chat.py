@@ -172,7 +172,7 @@ def test_a_vlm_says_what_it_sees_with(family):
     from studio.ui import sources
 
     see = sources.card({"role": "source", **api.describe(str(family / "vlm"))}, "en")
-    assert "Sees with" in see and "LlavaForConditionalGeneration" in see
+    assert "Sees with" in see and "<dd>Llava</dd>" in see
     assert "Sees with" not in sources.card(
         {"role": "base", **api.describe(str(family / "ja"))}, "en"
     )
