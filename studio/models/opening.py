@@ -15,6 +15,7 @@ from studio.models.checkpoint import Checkpoint, read_config
 from studio.models.compatibility import SAME, check_compatible
 from studio.models.gguf import Gguf
 from studio.models.model import Model
+from studio.models.vocabulary import with_pictures
 
 #: What a card calls them.
 _KINDS = {Checkpoint: "safetensors", Gguf: "gguf", Adapter: "adapter"}
@@ -150,7 +151,7 @@ def card(model: Model, base: Model | None = None, vocabulary: str = SAME) -> dic
     if base is None:
         return shown
     try:
-        check_compatible(base, [model], vocabulary)
+        check_compatible(base, [model], with_pictures(vocabulary, base, [model]))
     except StudioError as error:
         return shown | {"fits": False, "why": str(error)}
     return shown | {"fits": True, "why": None}

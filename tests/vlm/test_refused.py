@@ -100,3 +100,9 @@ def test_the_studio_opens_language_models_without_the_vlm_folder(folder, monkeyp
     assert open_source(folder / "ja").names()
     with pytest.raises(StudioError, match="vlm package is not installed"):
         open_source(folder / "vlm")
+
+
+def test_a_card_says_that_it_fits_its_base(vlm_factory):
+    folder = vlm_factory("llava")
+    card = api.describe(str(folder / "vlm"), str(folder / "base"))
+    assert card["fits"] and card["vision"] == "LlavaForConditionalGeneration"
