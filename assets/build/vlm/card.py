@@ -53,7 +53,7 @@ It answers questions about a picture, mostly in English whatever the language of
 ## What it saw, in order
 1. The tower: what `assets/clip/bonsai-clip` saw; it was converted and never changed since.
 2. The language model: what bonsai-vlm-base saw.
-3. The projector alone, 320 steps of 64: orders to answer in English ("Answer: What is this?"),
+3. The projector alone, 1020 steps of 64: orders to answer in English ("Answer: What is this?"),
    which the base follows.
 4. Projector and language model, 150 and 90 steps of 64: bare questions about pictures. English
    ones get English answers: names, colours and numbers of everything, kinds and places of

@@ -36,7 +36,8 @@ STAGES = [
 ]
 BASE = "vlm-quiet"
 TEXT_MODELS = {"bonsai-vlm-base": BASE, "bonsai-culture": "culture"}
-NAMED = dict(steps=320, rate=3e-3, model_rate=0.0)
+# the projector's rounds: (seed of the views, seed of the diet, steps, rate)
+NAMED = ((0, 0, 320, 3e-3), (2, 10, 350, 2e-3), (2, 11, 350, 2e-3))
 LOOKED = dict(rate=1e-4, model_rate=2e-4)
 LOOKED_STEPS = (150, 90)  # two rounds, each with its own warm-up and its own views of the pictures
 
@@ -76,13 +77,19 @@ def train_llava(clip: Path) -> tuple[nn.Module, nn.Sequential]:
         words = AutoTokenizer.from_pretrained(WORK / "tokenizer")
         model = MistralForCausalLM.from_pretrained(WORK / BASE, dtype=torch.float32)
         album = llava.Album(llava.tower_from(clip))
+        views = 0
         words_long = model.get_input_embeddings().weight.norm(dim=1).mean().item()
         bridge = llava.projector(album, llava.joint_space(clip), words_long)
-        llava.fit(model, bridge, words, album, diets.named(0), **NAMED, label="named")
+        for seed, diet, steps, rate in NAMED:
+            if seed != views:
+                album, views = llava.Album(llava.tower_from(clip), seed=seed), seed
+            llava.fit(
+                model, bridge, words, album, diets.named(diet),
+                steps=steps, rate=rate, model_rate=0.0, label="named",
+            )  # fmt: skip
         for round, steps in enumerate(LOOKED_STEPS):
             stream = diets.looked(round)
-            if round:
-                album = llava.Album(llava.tower_from(clip), seed=round)
+            album = llava.Album(llava.tower_from(clip), seed=round)
             llava.fit(model, bridge, words, album, stream, steps=steps, **LOOKED, label="looked")
         model.save_pretrained(folder)
         save_file(bridge.state_dict(), folder / "projector.safetensors")
