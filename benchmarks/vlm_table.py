@@ -70,40 +70,42 @@ def main() -> None:
     run = options.run or api.evolve(options.recipe, store, lambda p: print(p.stage, p.done, p.best))
     record = store.run(run)
     recipe = Recipe.from_yaml(record.recipe)
-    rows = api.report(record.id, store)
-    lines = ["| task | model | role | ROUGE-L | 95 % interval |", "|---|---|---|---|---|"]
-    styles = ["| task | seen styles | the unseen one |", "|---|---|---|"]
-    best = f"candidate:{store.best(record.id).id}"
-    tried = 0
+    seeing, knowing = recipe.sources
+    beside, tried = {}, 0
     for task in recipe.build_tasks():
-        mine = [row for row in rows if row["task"] == task.name]
         examples = task.examples("test")
-        shown = in_frame(recipe, task, examples, "shown")
         empty = blank()
         blind = in_frame(recipe, task, [replace(e, picture=empty) for e in examples], "blind")
+        shown = in_frame(recipe, task, examples, "shown")
         document = recipe.model_dump(mode="json")
         document["objectives"] = [{"task": task.name, "examples": recipe.objectives[0].examples}]
         document["report"] = []
         label, uniform, tried = best_of(
             recipe, uniform_merges(Recipe.from_dict(document), WEIGHTS), task
         )
-        seeing, knowing = recipe.sources
-        place = next(i for i, row in enumerate(mine) if row["role"] == "evolved")
-        mine[place:place] = [
+        beside[task.name] = [
             api.scores_of(blind, f"{knowing} in {seeing}'s frame, blank picture", "ungrounded"),
             api.scores_of(shown, f"{knowing} in {seeing}'s frame", "exchanged"),
             api.scores_of(uniform, f"best uniform merge ({label})", "uniform grid"),
         ]
+
+    rows = api.report(record.id, store)
+    best = f"candidate:{store.best(record.id).id}"
+    lines = ["| task | model | role | ROUGE-L | 95 % interval |", "|---|---|---|---|---|"]
+    styles = ["| task | seen styles | the unseen one |", "|---|---|---|"]
+    for task in recipe.build_tasks():
+        mine = [row for row in rows if row["task"] == task.name]
+        place = next(i for i, row in enumerate(mine) if row["role"] == "evolved")
+        mine[place:place] = beside[task.name]
         lines += [
             f"| {task.name} | {row['model']} | {row['role']} | {100 * row['score']:.1f} | "
             f"{100 * row['low']:.1f} – {100 * row['high']:.1f} |"
             for row in mine
         ]
-        unseen = {e.meta["style"] for e in examples} - {
-            e.meta["style"] for e in task.examples("dev")
-        }
+        splits = ({e.meta["style"] for e in task.examples(split)} for split in ("test", "dev"))
+        (unseen,) = next(splits) - next(splits)
         evolved = store.evaluation(record.id, best, task.name, "test")
-        styles.append(f"| {task.name} | {' | '.join(by_style(evolved, task, unseen.pop()))} |")
+        styles.append(f"| {task.name} | {' | '.join(by_style(evolved, task, unseen))} |")
     tasks = ", ".join(f"{row['n']} of {row['task']}" for row in rows if row["subject"] == best)
     lines += [
         "", *styles, "",
