@@ -119,7 +119,7 @@ def test_the_readme_shows_table_one_and_what_held():
 
 
 SHOWN = ["optimizers", "objectives", "path_export", "memory", "four_bit", "four_bit_evolution",
-         "memory_7b_cpu", "mergekit_agreement"]  # fmt: skip
+         "memory_7b_cpu", "mergekit_agreement", "vlm_table", "clip_score"]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", SHOWN)
