@@ -242,6 +242,7 @@ def publish(model, bridge: nn.Sequential, tower, tokenizer, out: Path) -> None:
     )
     image = tokenizer.convert_tokens_to_ids(IMAGE)
     text = model.config.to_dict() | {"vocab_size": len(tokenizer)}
+    text.pop("_name_or_path", None)  # where the base lay while it was trained
     side = vision_config()["image_size"] // vision_config()["patch_size"]
     config = LlavaConfig(
         vision_config=vision_config(), text_config=text, image_token_index=image,
