@@ -5,7 +5,7 @@ Space sets for itself.
 """
 
 from studio.errors import StudioError
-from studio.ui import build, looks
+from studio.ui.page import build, looks
 
 demo = build()
 

@@ -21,8 +21,9 @@ from studio.runs import Run
 from studio.runs.records import split_reference
 from studio.tasks import Example, has_pictures, load_task
 from studio.ui import pictures
+from studio.ui.markup import esc
 from studio.ui.pictures import Chosen
-from studio.ui.shared import candidate_choices, engine, esc, language_of, store, toast
+from studio.ui.shared import candidate_choices, engine, language_of, store, toast
 from studio.ui.strings import say, text
 
 #: How many models can answer side by side.

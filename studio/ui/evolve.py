@@ -21,7 +21,8 @@ from studio.recipe import PROPERTIES, DataFlow, MethodName, Parameter, Recipe
 from studio.runs import Candidate, Progress
 from studio.tasks import objective_names
 from studio.ui import pieces, plots, sources, words
-from studio.ui.shared import engine, esc, metric_of, metrics, percent, run_choices, store, toast
+from studio.ui.markup import esc, percent
+from studio.ui.shared import engine, metric_of, metrics, run_choices, store, toast
 from studio.ui.strings import say, text
 from studio.workspace import ASSETS
 

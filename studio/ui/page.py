@@ -18,9 +18,10 @@ from studio.runs.lock import is_held
 from studio.runs.records import QUEUED, RUNNING, Run
 from studio.runs.store import Store
 from studio.ui import chat, evolve, paper, results, take_home
+from studio.ui.markup import esc
 from studio.ui.pictures import MAX_UPLOAD
 from studio.ui.pieces import empty
-from studio.ui.shared import esc, language_of, run_choices, store, toast
+from studio.ui.shared import language_of, run_choices, store, toast
 from studio.ui.strings import i18n, say, text
 
 #: Font families that hold Japanese and Chinese on Debian, macOS and Windows; none is downloaded.

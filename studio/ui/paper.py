@@ -12,7 +12,8 @@ import gradio as gr
 from studio import paper
 from studio.tasks import load_task
 from studio.ui import pieces, plots
-from studio.ui.shared import engine, esc, language_of, store, toast
+from studio.ui.markup import esc
+from studio.ui.shared import engine, language_of, store, toast
 from studio.ui.strings import say, text
 
 SIGNS = {paper.HELD: "✓", paper.NOISE: "≈", paper.NOT: "✗"}

@@ -16,7 +16,8 @@ from typing import Any
 import gradio as gr
 
 from studio.errors import StudioError
-from studio.ui.shared import engine, esc, language_of, toast
+from studio.ui.markup import esc
+from studio.ui.shared import engine, language_of, toast
 from studio.ui.strings import say, text
 
 #: The largest upload, as Gradio writes sizes; `vlm.pictures` says the same of any picture.

@@ -12,8 +12,8 @@ from typing import Any
 
 from studio.runs import Outcome, Progress
 from studio.ui import words
+from studio.ui.markup import esc, percent
 from studio.ui.plots import HALF, RIGHT, WRONG
-from studio.ui.shared import esc, percent
 from studio.ui.strings import say
 
 #: Of tasks of which nothing else is said.

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from studio.ui.shared import esc, percent
+from studio.ui.markup import esc, percent
 
 #: What the three states of a cell are called in the stylesheet.
 RIGHT, HALF, WRONG = "right", "half", "wrong"

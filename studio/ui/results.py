@@ -18,10 +18,10 @@ from studio.recipe import PROPERTIES, Recipe
 from studio.runs import Candidate, Run
 from studio.tasks import Example
 from studio.ui import pictures, pieces, plots, words
+from studio.ui.markup import esc
 from studio.ui.shared import (
     candidate_choices,
     engine,
-    esc,
     front_of,
     language_of,
     metric_of,

@@ -5,7 +5,6 @@ Knows Gradio and the run store; refuses to know any tab.
 
 import contextlib
 import functools
-import html
 import inspect
 import logging
 import threading
@@ -23,6 +22,7 @@ from studio.runs.records import Candidate, Run
 from studio.runs.store import Store
 from studio.tasks import load_task
 from studio.ui import strings, words
+from studio.ui.markup import esc
 
 _ENGINE = threading.Lock()
 log = logging.getLogger("studio.ui")
@@ -32,11 +32,6 @@ log = logging.getLogger("studio.ui")
 def store() -> Store:
     """The workspace's run store, opened once per server, with the sample run in it."""
     return api.open_store()
-
-
-def esc(value: object) -> str:
-    """Text made safe for HTML, attribute values included. Everything a user or model said."""
-    return html.escape(str(value), quote=True)
 
 
 @cache
@@ -155,12 +150,3 @@ def _called(candidate: Candidate, metric: str, language: str, *, marked: bool, o
     if not own:
         parts.append(words.stage(language, candidate.stage))
     return " · ".join(parts)
-
-
-def percent(score: float) -> str:
-    """A score in [0, 1] as people read it, without the sign.
-
-    >>> percent(0.524)
-    '52.4'
-    """
-    return f"{100 * score:.1f}"

@@ -11,8 +11,9 @@ import gradio as gr
 from studio import api
 from studio.errors import StudioError
 from studio.recipe import Recipe
+from studio.ui.markup import esc
 from studio.ui.pieces import empty
-from studio.ui.shared import engine, esc, language_of, store, toast
+from studio.ui.shared import engine, language_of, store, toast
 from studio.ui.strings import say, text
 
 

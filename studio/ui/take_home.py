@@ -13,7 +13,8 @@ from studio import api
 from studio.errors import StudioError
 from studio.runs import Candidate, Run
 from studio.ui import pieces
-from studio.ui.shared import candidate_choices, engine, esc, language_of, store, toast
+from studio.ui.markup import esc
+from studio.ui.shared import candidate_choices, engine, language_of, store, toast
 from studio.ui.strings import say, text
 
 _NAME = re.compile(r"[\w][\w.-]{0,99}")
