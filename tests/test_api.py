@@ -252,7 +252,7 @@ def test_a_worker_outlives_its_starter(tiny_recipe, store):
 
 def test_the_workspaces_store_holds_the_sample_run(finished, monkeypatch, tmp_path):
     finished[0].save_copy(tmp_path / "sample.sqlite")
-    monkeypatch.setattr(api, "SAMPLE_RUN", tmp_path / "sample.sqlite")
+    monkeypatch.setattr(api.samples, "SAMPLE_RUN", tmp_path / "sample.sqlite")
     papers = api.bundled_runs()[1:]
     assert len(papers) == 2 and api.bundled_runs()[0] == finished[1]
     for _ in range(2):

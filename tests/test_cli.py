@@ -27,8 +27,8 @@ ROOT = Path(__file__).resolve().parent.parent
 @pytest.fixture(autouse=True)
 def no_bundled_runs(monkeypatch):
     """A workspace holds what the test puts there; the bundled runs are `test_api`'s."""
-    monkeypatch.setattr(api, "SAMPLE_RUN", Path("absent"))
-    monkeypatch.setattr(api, "PAPER_RUNS", Path("absent"))
+    monkeypatch.setattr(api.samples, "SAMPLE_RUN", Path("absent"))
+    monkeypatch.setattr(api.samples, "PAPER_RUNS", Path("absent"))
 
 
 @pytest.fixture

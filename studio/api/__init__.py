@@ -1,0 +1,33 @@
+"""The steps a user takes, one function each: what the terminal, the page and notebooks all call.
+
+    >>> from studio import api
+    >>> run = api.evolve("recipes/quick.yaml")          # doctest: +SKIP
+    >>> api.export(run, "my-model")                     # doctest: +SKIP
+
+Knows how the rooms fit together. Refuses to know how anything is shown, and adds nothing a room
+could do itself. ``store`` is always the workspace's own when left out.
+"""
+
+from studio.api.catalogue import cards, describe, memory, models, plan
+from studio.api.making import OnBytes, card, evaluate, export, exports, merge, push, subject
+from studio.api.reading import curve, front, progress, report, scores_of, strip
+from studio.api.samples import PAPER_RUNS, SAMPLE_RUN, bundled_runs, open_store
+from studio.api.working import (
+    OnProgress,
+    create,
+    delete,
+    detach,
+    evolve,
+    restart,
+    resume,
+    start,
+    stop,
+    take_up,
+)
+
+__all__ = [
+    "PAPER_RUNS", "SAMPLE_RUN", "OnBytes", "OnProgress", "bundled_runs", "card", "cards", "create",
+    "curve", "delete", "describe", "detach", "evaluate", "evolve", "export", "exports", "front",
+    "memory", "merge", "models", "open_store", "plan", "progress", "push", "report", "restart",
+    "resume", "scores_of", "start", "stop", "strip", "subject", "take_up",
+]  # fmt: skip

@@ -1,0 +1,177 @@
+"""Commands about runs: begin one, go on, stop, look at them, forget them."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+from rich.progress import Progress as Bar
+
+from studio.cli.options import Json, RunId, app
+from studio.cli.showing import (
+    duration,
+    err,
+    make_table,
+    out,
+    percent,
+    plain,
+    print_json,
+    print_paper,
+    print_summary,
+    run_document,
+)
+from studio.errors import StudioError
+
+if TYPE_CHECKING:
+    from studio.runs import Progress, Store
+
+
+@app.command()
+def evolve(
+    recipe: Annotated[Path, typer.Argument(help="A recipe, see recipes/ for examples.")],
+    as_json: Json = False,
+) -> None:
+    """Run a recipe from start to report. Ctrl-C stops it; `resume` goes on."""
+    from studio import api
+
+    store = api.open_store()
+    run = api.create(recipe, store)
+    _work(run, store, as_json)
+
+
+@app.command()
+def resume(run: RunId, as_json: Json = False) -> None:
+    """Go on with a run that was stopped, interrupted or killed."""
+    from studio import api
+
+    store = api.open_store()
+    _work(store.run(run).id, store, as_json)
+
+
+@app.command()
+def worker(
+    run: RunId,
+    store: Annotated[Path, typer.Option(help="The run store; the workspace's by default.")],
+) -> None:
+    """Work on a run without showing anything: what the page starts."""
+    from studio import api
+    from studio.runs import Store
+
+    api.take_up(run, Store(store))
+
+
+@app.command()
+def stop(run: RunId) -> None:
+    """Ask a run to stop within a batch."""
+    from studio import api
+
+    api.stop(run)
+    out.print(f"Run {run} stops within a batch; `resume {run}` goes on.")
+
+
+@app.command()
+def delete(run: RunId) -> None:
+    """Forget a run and everything recorded of it; what was exported stays."""
+    from studio import api
+
+    store = api.open_store()
+    found = store.run(run)
+    api.delete(found.id, store)
+    out.print(f"Run {found.id} ({plain(found.name)}) is deleted.")
+
+
+@app.command()
+def runs(as_json: Json = False) -> None:
+    """List all runs of the workspace, newest first."""
+    from studio import api
+
+    store = api.open_store()
+    found = []
+    for run in store.runs():
+        try:
+            found.append(api.progress(run.id, store))
+        except StudioError as error:  # one record that cannot be read does not hide the others
+            err.print(f"Run {run.id} cannot be shown: {plain(error)}")
+    if as_json:
+        return print_json([run_document(p) for p in found])
+    if not found:
+        return out.print("No runs yet; `python -m studio evolve recipes/jmath.yaml` starts one.")
+    table = make_table("run", "name", "state", "scored", "best", "worked", "begun")
+    for p in found:
+        begun = time.strftime("%b %d %H:%M", time.localtime(p.run.created))
+        table.add_row(p.run.id, plain(p.run.name), p.state, f"{p.done}/{p.total}",
+                      percent(p.best), duration(p.elapsed), begun)  # fmt: skip
+    out.print(table)
+
+
+@app.command()
+def show(run: RunId, as_json: Json = False) -> None:
+    """Show where a run stands: its progress, its best recipe and its report."""
+    from studio import api
+
+    store = api.open_store()
+    print_summary(store.run(run).id, store, as_json)
+
+
+@app.command()
+def paper(as_json: Json = False) -> None:
+    """Run rows 1 to 6 of the paper's Table 1 in miniature, or go on, and say which findings held.
+
+    What the workspace holds already is not run again. Ctrl-C stops it; the same command goes on.
+    """
+    from studio import api
+    from studio import paper as table_one
+
+    store = api.open_store()
+    with err.status("Looking for the runs …") as status:
+
+        def told(row: int, p: "Progress") -> None:
+            eta = f", {duration(p.eta)} to go" if p.eta is not None else ""
+            status.update(f"Row {row}: {p.stage}, {p.done}/{p.total}, best {percent(p.best)}{eta}")
+
+        table_one.reproduce(store, told)
+    document = {
+        name: getattr(table_one, name)(store) for name in ("table", "ablations", "findings")
+    }
+    strip = table_one.strip(store)
+    if as_json:
+        rows = [{"label": row["label"], "right": [o.score == 1 for o in row["outcomes"]]}
+                for row in strip]  # fmt: skip
+        return print_json(document | {"strip": rows})
+    print_paper(document, strip)
+
+
+def _work(run: str, store: "Store", as_json: bool) -> None:
+    """Work on a run in this process under a progress bar, then show its summary."""
+    from studio import api
+
+    if as_json:
+        api.resume(run, store)
+        return print_summary(run, store, as_json)
+    columns = (
+        TextColumn("{task.fields[stage]}", style="bold"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("best {task.fields[best]}"),
+        TextColumn("{task.fields[speed]}"),
+        TextColumn("ETA {task.fields[eta]}"),
+    )
+    err.print(f"Run [bold]{run}[/]: Ctrl-C stops it, `python -m studio resume {run}` goes on.")
+    with Bar(*columns, console=err, transient=True) as bar:
+        line = bar.add_task("", stage="loading", best="–", speed="", eta="–", total=None)
+
+        def update(p: "Progress") -> None:
+            bar.update(
+                line,
+                completed=p.done,
+                total=p.total,
+                stage=p.stage or p.state,
+                best=percent(p.best),
+                speed=f"{p.candidates_per_minute:.0f} candidates/min, "
+                f"{p.tokens_per_second:.0f} tokens/s",
+                eta=duration(p.eta) if p.eta is not None else "–",
+            )
+
+        api.resume(run, store, update)
+    print_summary(run, store, as_json)
