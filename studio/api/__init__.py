@@ -10,6 +10,7 @@ could do itself. ``store`` is always the workspace's own when left out.
 
 from studio.api.catalogue import cards, describe, memory, models, plan
 from studio.api.making import OnBytes, card, evaluate, export, exports, merge, push, subject
+from studio.api.owners import expire, forget, share
 from studio.api.reading import curve, front, progress, report, scores_of, strip
 from studio.api.samples import PAPER_RUNS, SAMPLE_RUN, bundled_runs, open_store
 from studio.api.working import (
@@ -27,7 +28,7 @@ from studio.api.working import (
 
 __all__ = [
     "PAPER_RUNS", "SAMPLE_RUN", "OnBytes", "OnProgress", "bundled_runs", "card", "cards", "create",
-    "curve", "delete", "describe", "detach", "evaluate", "evolve", "export", "exports", "front",
+    "curve", "delete", "describe", "detach", "evaluate", "evolve", "expire", "export", "exports", "forget", "front",
     "memory", "merge", "models", "open_store", "plan", "progress", "push", "report", "restart",
-    "resume", "scores_of", "start", "stop", "strip", "subject", "take_up",
+    "resume", "scores_of", "share", "start", "stop", "strip", "subject", "take_up",
 ]  # fmt: skip

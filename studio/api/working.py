@@ -21,8 +21,8 @@ from studio.workspace import subfolder
 OnProgress = Callable[[Progress], None]
 
 
-def create(recipe: Recipe | str | Path, store: Store | None = None) -> str:
-    """Record a queued run of a recipe whose models and tasks were checked; returns its id."""
+def create(recipe: Recipe | str | Path, store: Store | None = None, owner: str = "") -> str:
+    """Record a run of a recipe whose models and tasks were checked; returns its id."""
     store = store or Store()
     recipe = anchor_all(as_recipe(recipe), store)
     check(recipe, open_models(recipe, store))
@@ -31,7 +31,7 @@ def create(recipe: Recipe | str | Path, store: Store | None = None) -> str:
         if number < searched:
             task.examples("dev")
         task.examples("test")
-    return store.create_run(recipe.name, recipe.to_yaml())
+    return store.create_run(recipe.name, recipe.to_yaml(), owner)
 
 
 def evolve(
@@ -57,11 +57,11 @@ def resume(run: str, store: Store | None = None, on_progress: OnProgress | None 
     return run
 
 
-def start(recipe: Recipe | str | Path, store: Store | None = None) -> str:
+def start(recipe: Recipe | str | Path, store: Store | None = None, owner: str = "") -> str:
     """As :func:`evolve`, but by a worker process that outlives this one; returns the run's id."""
     store = store or Store()
     subfolder(store.folder, "logs")  # before a run is recorded that could not be started
-    run = create(recipe, store)
+    run = create(recipe, store, owner)
     _spawn(run, store)
     return run
 
@@ -103,9 +103,8 @@ def delete(run: str, store: Store | None = None) -> None:
     """Forget a run that nobody works on."""
     store = store or Store()
     record = store.run(run)
-    if is_held(store, record.id):
+    if is_held(store, record.id) or not store.delete_idle(record.id):
         raise StudioError(f"Run {record.id} is being worked on; stop it before deleting it.")
-    store.delete_run(record.id)
 
 
 def _spawn(run: str, store: Store) -> None:

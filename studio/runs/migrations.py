@@ -22,8 +22,8 @@ STEPS: list[str] = [
         run      TEXT NOT NULL REFERENCES runs ON DELETE CASCADE,
         seq      INTEGER NOT NULL,
         at       REAL NOT NULL,
-        kind     TEXT NOT NULL,             -- session|inputs|phase|queued|start|ask|tell|
-                                            -- front|favorite|winner|halving
+        kind     TEXT NOT NULL,             -- session|inputs|phase|start|ask|tell|front|
+                                            -- favorite|winner|halving|batch|enough
         payload  TEXT NOT NULL,             -- JSON; floats as float.hex, so exact
         PRIMARY KEY (run, seq)
     ) WITHOUT ROWID;
@@ -49,5 +49,13 @@ STEPS: list[str] = [
         outcomes BLOB NOT NULL,             -- zlib of JSON, one list per Outcome
         PRIMARY KEY (run, subject, task, split)
     );
+    """,
+    # 2: whose a run is, who may read it, and where it stands in the queue
+    """
+    ALTER TABLE runs ADD COLUMN owner TEXT NOT NULL DEFAULT '';  -- '': nobody's, so everybody's
+    ALTER TABLE runs ADD COLUMN share TEXT;    -- the token of its read-only link, once there is one
+    ALTER TABLE runs ADD COLUMN queued REAL;   -- when it was put in the queue, if it ever was
+    ALTER TABLE runs ADD COLUMN expected REAL; -- seconds that it was estimated to take
+    CREATE UNIQUE INDEX runs_by_share ON runs (share);
     """,
 ]

@@ -4,7 +4,7 @@ Knows nothing of where they are kept (`studio.runs.store`) or how they came abou
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,14 @@ QUEUED, RUNNING, STOPPED, FINISHED, FAILED = "queued", "running", "stopped", "fi
 
 @dataclass(frozen=True)
 class Run:
-    """A row of the runs table; ``recipe`` is YAML, ``created`` seconds since the epoch."""
+    """A row of the runs table; ``recipe`` is YAML, times are in seconds since the epoch.
+
+    Attributes:
+        owner: whose it is; '' where everybody shares one workspace, and of bundled runs.
+        share: the token of its read-only link, None if it has none.
+        queued: when it was put in the queue of the workspace's worker, None if it never was.
+        expected: seconds that it was estimated to take, None if nobody estimated.
+    """
 
     id: str
     name: str
@@ -27,6 +34,10 @@ class Run:
     message: str
     version: int
     seconds: float
+    owner: str = ""
+    share: str | None = field(default=None, repr=False)
+    queued: float | None = None
+    expected: float | None = None
 
 
 @dataclass(frozen=True)

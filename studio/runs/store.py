@@ -15,14 +15,11 @@ to know what an optimizer, a model or a task is.
 import json
 import re
 import secrets
-import shutil
 import sqlite3
 import tempfile
-import threading
 import time
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -31,18 +28,15 @@ from typing import Any
 import numpy as np
 
 from studio.errors import StudioError
-from studio.runs.migrations import STEPS
+from studio.runs.database import Database, copy_database
+from studio.runs.lock import try_hold
 from studio.runs.records import QUEUED, Candidate, Evaluation, Event, Outcome, Run
-from studio.workspace import workspace
-
-#: Seconds to wait for others who write.
-_BUSY = 30
 
 #: What an optimizer is told of a candidate: a score, or one per objective.
 Told = float | Sequence[float]
 
 
-class Store:
+class Store(Database):
     """The runs of one workspace. Safe to use from several threads and processes at once.
 
     Args:
@@ -52,118 +46,30 @@ class Store:
         StudioError: the file cannot be opened, is no run store, or is from a newer Studio.
     """
 
-    def __init__(self, path: str | Path | None = None):
-        self.path = str(path or workspace() / "runs.sqlite")
-        self._lock = threading.RLock()
-        try:
-            self._db = sqlite3.connect(
-                self.path, timeout=_BUSY, isolation_level=None, check_same_thread=False
-            )
-            self._db.row_factory = sqlite3.Row
-            self._use_wal()
-            # NORMAL could lose the last transactions to a power cut; one fsync per candidate is
-            # nothing beside its evaluation
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.execute("PRAGMA foreign_keys=ON")
-            self._migrate()
-        except sqlite3.Error as error:
-            if _disk_is_full(self.folder):
-                raise StudioError(
-                    f"The disk of the run store {self.path} is full; free some space, what was "
-                    "recorded is safe."
-                ) from error
-            raise StudioError(
-                f"The run store {self.path} cannot be opened ({error}); check that the folder is "
-                "writable, or set STUDIO_WORKSPACE to another."
-            ) from error
-
-    def _use_wal(self) -> None:
-        """Turn write-ahead logging on. SQLite does not wait for others who do so just now."""
-        until = time.monotonic() + _BUSY
-        while True:
-            try:
-                self._db.execute("PRAGMA journal_mode=WAL")
-                return
-            except sqlite3.OperationalError as error:
-                if "locked" not in str(error) or time.monotonic() > until:
-                    raise
-                time.sleep(0.01)
-
-    def _migrate(self) -> None:
-        version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if version > len(STEPS):
-            raise StudioError(
-                f"The run store {self.path} was written by a newer EvoLLM Studio; update this one."
-            )
-        for number in range(version, len(STEPS)):
-            # Another process may have migrated meanwhile: read the version again, locked.
-            script = f"{STEPS[number]}; PRAGMA user_version = {number + 1};"
-            with self._transaction() as db:
-                if db.execute("PRAGMA user_version").fetchone()[0] == number:
-                    for statement in _statements(script):
-                        db.execute(statement)
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """One transaction, all or nothing; a full disk becomes a sentence."""
-        with self._lock:
-            try:
-                self._db.execute("BEGIN IMMEDIATE")
-                try:
-                    yield self._db
-                    self._db.execute("COMMIT")
-                except BaseException:
-                    if self._db.in_transaction:
-                        self._db.execute("ROLLBACK")
-                    raise
-            except sqlite3.OperationalError as error:
-                raise StudioError(
-                    f"The run store {self.path} cannot be written ({error}); free some disk space "
-                    "or check its permissions, then resume: what was recorded is safe."
-                ) from error
-            except sqlite3.IntegrityError:  # of our own making, not of the file
-                raise
-            except sqlite3.DatabaseError as error:
-                raise self._damaged(error) from error
-
-    def _rows(self, query: str, *values: Any) -> list[sqlite3.Row]:
-        with self._lock:
-            try:
-                return self._db.execute(query, values).fetchall()
-            except sqlite3.DatabaseError as error:
-                raise self._damaged(error) from error
-
-    def _damaged(self, error: sqlite3.DatabaseError) -> StudioError:
-        return StudioError(
-            f"The run store {self.path} cannot be read ({error}); restore it from a copy, or move "
-            "it away to begin a new one."
-        )
-
-    @property
-    def folder(self) -> Path:
-        """Where the file lies, and with it the locks and logs of its runs."""
-        return Path(self.path).resolve().parent
-
-    def close(self) -> None:
-        """Close the connection; the store is not usable after."""
-        with self._lock:
-            self._db.close()
-
     # ── runs ──────────────────────────────────────────────────────────────────────────────────
 
-    def create_run(self, name: str, recipe: str) -> str:
-        """Record a new queued run of a recipe (YAML); returns its id (8 hex digits)."""
+    def create_run(self, name: str, recipe: str, owner: str = "") -> str:
+        """Record a new run of a recipe (YAML); returns its id (8 hex digits).
+
+        No worker takes it before it is put in the queue: see :meth:`enqueue`.
+        """
         run = secrets.token_hex(4)
         with self._transaction() as db:
             db.execute(
-                "INSERT INTO runs (id, name, recipe, created, status) VALUES (?, ?, ?, ?, ?)",
-                (run, name, recipe, time.time(), QUEUED),
+                "INSERT INTO runs (id, name, recipe, created, status, owner) "
+                "VALUES (?, ?, ?, ?, ?, ?)",
+                (run, name, recipe, time.time(), QUEUED, owner),
             )
         return run
 
-    def runs(self) -> list[Run]:
-        """All runs, newest first."""
-        return [_run(row) for row in self._rows("SELECT * FROM runs ORDER BY created DESC, id")]
+    def runs(self, owner: str | None = None) -> list[Run]:
+        """All runs, or those of one owner, newest first."""
+        rows = self._rows(
+            "SELECT * FROM runs WHERE ? IS NULL OR owner = ? ORDER BY created DESC, id",
+            owner,
+            owner,
+        )
+        return [_run(row) for row in rows]
 
     def run(self, run: str) -> Run:
         """One run by its id or an unambiguous beginning of it; 'last' is the newest.
@@ -188,6 +94,65 @@ class Store:
         with self._transaction() as db:
             db.execute("DELETE FROM runs WHERE id = ?", (run,))
 
+    def delete_idle(self, run: str) -> bool:
+        """Forget a run unless somebody works on it, who is then asked to stop; whether it went."""
+        lock = try_hold(self, run)
+        if lock is None:
+            self.request_stop(run)
+            return False
+        try:
+            self.delete_run(run)
+        finally:
+            lock.release()
+        # not before: some systems refuse to delete what is open
+        Path(lock.lock_file).unlink(missing_ok=True)
+        return True
+
+    def forget(self, owner: str) -> list[str]:
+        """Delete all runs of an owner; '' is none.
+
+        Returns:
+            the ids of those that are being worked on, which were asked to stop.
+        """
+        runs = self.runs(owner) if owner else []
+        return [run.id for run in runs if not self.delete_idle(run.id)]
+
+    def share(self, run: str) -> str:
+        """The token of the run's read-only link, made when it is first asked for."""
+        with self._transaction() as db:
+            db.execute(
+                "UPDATE runs SET share = ?, version = version + 1 WHERE id = ? AND share IS NULL",
+                (secrets.token_urlsafe(16), run),
+            )
+        return self.run(run).share
+
+    def shared(self, token: str) -> Run | None:
+        """The run that a read-only link shows, or None."""
+        rows = self._rows("SELECT * FROM runs WHERE share = ?", token)
+        return _run(rows[0]) if rows else None
+
+    def enqueue(self, run: str, expected: float | None = None) -> None:
+        """Put the run at the end of the queue; an earlier wish to stop is forgotten.
+
+        Args:
+            expected: seconds that it will take, for those who wait behind it.
+        """
+        with self._transaction() as db:
+            db.execute(
+                "UPDATE runs SET status = ?, stop = 0, message = '', queued = ?, "
+                "expected = coalesce(?, expected), version = version + 1 WHERE id = ?",
+                (QUEUED, time.time(), expected, run),
+            )
+
+    def queue(self) -> list[Run]:
+        """The runs that wait for the workspace's worker, the next one first."""
+        rows = self._rows(
+            "SELECT * FROM runs WHERE status = ? AND NOT stop AND queued IS NOT NULL "
+            "ORDER BY queued, created, id",
+            QUEUED,
+        )
+        return [_run(row) for row in rows]
+
     def set_status(self, run: str, status: str, message: str = "") -> None:
         """Where the run stands; queueing or starting it again clears an earlier wish to stop."""
         with self._transaction() as db:
@@ -210,7 +175,8 @@ class Store:
     def import_runs(self, path: str | Path) -> list[str]:
         """Copy the runs of another store that this one does not hold; returns their ids.
 
-        The other file is only read: it may be bundled, and lie where nobody may write.
+        The other file is only read: it may be bundled, and lie where nobody may write. Whose the
+        runs were there, and their links, stay there.
 
         Raises:
             StudioError: there is no such file or it is no run store; nothing is imported.
@@ -218,7 +184,7 @@ class Store:
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder) / "runs.sqlite"
             try:
-                _copy(path, copy)
+                copy_database(path, copy)
             except sqlite3.Error as error:
                 raise StudioError(
                     f"The runs of {path} cannot be imported ({error}); check the path, or get the "
@@ -230,11 +196,11 @@ class Store:
                     # looked up in the transaction: another process may be importing the same file
                     mine = {run.id for run in self.runs()}
                     new = [run.id for run in other.runs() if run.id not in mine]
-                    for table, key in _TABLES.items():
+                    for table, key in TABLES.items():
+                        afresh = NOT_CARRIED if table == "runs" else {}
                         for run in new:
                             for row in other._rows(f"SELECT * FROM {table} WHERE {key} = ?", run):
-                                marks = ", ".join("?" * len(row))
-                                db.execute(f"INSERT INTO {table} VALUES ({marks})", tuple(row))
+                                insert(db, table, dict(row) | afresh)
                 return new
             finally:
                 other.close()
@@ -404,41 +370,16 @@ class Store:
         return next(iter(self.ranked(run, stage)), None)
 
 
-_TABLES = {"runs": "id", "events": "run", "candidates": "run", "evaluations": "run"}
+#: The tables, and the column of each that names the run.
+TABLES = {"runs": "id", "events": "run", "candidates": "run", "evaluations": "run"}
+#: What a run is given afresh in every store that it comes to.
+NOT_CARRIED = {"owner": "", "share": None, "queued": None, "expected": None}
 
 
-def _disk_is_full(folder: Path) -> bool:
-    """SQLite calls a disk without one free page an I/O error."""
-    try:
-        return shutil.disk_usage(folder).free < 1 << 16
-    except OSError:
-        return False
-
-
-def _copy(path: str | Path, copy: Path) -> None:
-    """A snapshot of another store. One that nobody writes to is not touched at all."""
-    path = Path(path).resolve()
-    quiet = not path.with_name(path.name + "-wal").exists()
-    source = sqlite3.connect(f"{path.as_uri()}?mode=ro{'&immutable=1' if quiet else ''}", uri=True)
-    target = sqlite3.connect(copy)
-    try:
-        source.backup(target)
-    finally:
-        source.close()
-        target.close()
-
-
-def _statements(script: str) -> Iterator[str]:
-    """The statements of a script: sqlite3's executescript would commit, and break atomicity."""
-    statement = ""
-    for piece in script.split(";"):
-        statement += piece
-        if sqlite3.complete_statement(statement + ";"):
-            if statement.strip():
-                yield statement
-            statement = ""
-        else:
-            statement += ";"
+def insert(db: sqlite3.Connection, table: str, row: Mapping[str, Any]) -> None:
+    """Insert a row by the names of its columns, which another store may have in another order."""
+    marks = ", ".join("?" * len(row))
+    db.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({marks})", tuple(row.values()))
 
 
 def _append(db: sqlite3.Connection, run: str, kind: str, payload: dict[str, Any]) -> None:

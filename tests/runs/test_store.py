@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from studio.errors import StudioError
-from studio.runs import Evaluation, Outcome, Store
+from studio.runs import Evaluation, Outcome, Store, database
 from studio.runs import migrations as schema
 from studio.runs import store as module
 from studio.runs.records import split_reference
@@ -179,7 +179,7 @@ def test_an_older_workspace_is_brought_up_to_date(tmp_path, monkeypatch):
     before = old.events(run)
     old.close()
     later = [*schema.STEPS, "CREATE TABLE notes (run TEXT); INSERT INTO notes SELECT id FROM runs"]
-    monkeypatch.setattr(module, "STEPS", later)
+    monkeypatch.setattr(database, "STEPS", later)
     new = Store(tmp_path / "runs.sqlite")
     assert new._rows("PRAGMA user_version")[0][0] == len(later)
     assert [row["run"] for row in new._rows("SELECT * FROM notes")] == [run]
@@ -196,7 +196,7 @@ def test_a_migration_that_fails_leaves_the_old_version(tmp_path, monkeypatch):
     old.close()
     broken = [*schema.STEPS, "CREATE TABLE notes (run TEXT); INSERT INTO nowhere VALUES (1)"]
     with monkeypatch.context() as patch:
-        patch.setattr(module, "STEPS", broken)
+        patch.setattr(database, "STEPS", broken)
         with pytest.raises(StudioError):
             Store(tmp_path / "runs.sqlite")
     again = Store(tmp_path / "runs.sqlite")
