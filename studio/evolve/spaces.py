@@ -5,6 +5,7 @@ how to find all that again in a record. Refuses to search.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -121,19 +122,45 @@ def winner_name(candidate: Candidate) -> str:
     return f"{candidate.stage} #{candidate.id}"
 
 
+@dataclass(frozen=True)
+class Winner:
+    """A stage's winner as a source of the next: its name there, its genome (float64 [d])."""
+
+    name: str
+    genome: np.ndarray
+
+
+def recorded_winners(store: Store, run: str, recipe: Recipe, name: str) -> dict[str, Winner]:
+    """The winners, by stage, that the space of a stage builds on."""
+    stage = next(stage for stage in recipe.stages() if stage.name == name)
+    winners = {}
+    for earlier in stage.pool:
+        winners |= recorded_winners(store, run, recipe, earlier)
+        candidate = store.best(run, earlier)
+        winners[earlier] = Winner(winner_name(candidate), candidate.genome)
+    return winners
+
+
+def won_space(
+    recipe: Recipe, models: "Sequence[Model]", name: str, winners: Mapping[str, Winner]
+) -> Space:
+    """The space of a stage, given the winners it builds on; raises as `build_space`."""
+    stage = next(stage for stage in recipe.stages() if stage.name == name)
+    pool = {}
+    for earlier in stage.pool:
+        winner = winners[earlier]
+        space = won_space(recipe, models, earlier, winners)
+        pool[earlier] = space.checkpoint(
+            winner.genome, unquantized(recipe, space.sources), winner.name
+        )
+    return build_space(recipe, stage, models, pool)
+
+
 def recorded_space(
     store: Store, run: str, recipe: Recipe, models: "Sequence[Model]", name: str
 ) -> Space:
     """The space of a stage whose pool's winners are recorded; raises as `build_space`."""
-    stage = next(stage for stage in recipe.stages() if stage.name == name)
-    winners = {}
-    for earlier in stage.pool:
-        candidate = store.best(run, earlier)
-        space = recorded_space(store, run, recipe, models, earlier)
-        winners[earlier] = space.checkpoint(
-            candidate.genome, unquantized(recipe, space.sources), winner_name(candidate)
-        )
-    return build_space(recipe, stage, models, winners)
+    return won_space(recipe, models, name, recorded_winners(store, run, recipe, name))
 
 
 def rebuild_space(store: Store, run: str, stage: str) -> Space:

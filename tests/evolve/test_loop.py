@@ -13,7 +13,7 @@ import torch
 
 from studio import api, chat
 from studio.errors import StudioError
-from studio.evolve import loop
+from studio.evolve import executors
 from studio.evolve.spaces import first_space
 from studio.recipe import Recipe
 from studio.runs import Store
@@ -208,14 +208,14 @@ def test_reported_tasks_are_scored_on_their_own_examples(tiny_recipe, store, tmp
 
 def test_a_plug_pulled_again_and_again_leaves_no_trace(whole, tiny_recipe, store, monkeypatch):
     run = api.create(tiny_recipe(), store)
-    evaluate, asked = loop.evaluate, []
+    evaluate, asked = executors.evaluate, []
 
     def counted(*arguments, subject, split, **options):
         assert store.evaluation(run, subject, "csv", split) is None  # never twice
         asked.append((subject, split))
         return evaluate(*arguments, subject=subject, split=split, **options)
 
-    monkeypatch.setattr(loop, "evaluate", counted)
+    monkeypatch.setattr(executors, "evaluate", counted)
     times, crashes = {}, 0
     while not work_until_crash(store, run, 9 + crashes % 6, monkeypatch):
         crashes += 1
@@ -231,7 +231,7 @@ def test_a_plug_pulled_again_and_again_leaves_no_trace(whole, tiny_recipe, store
 def test_a_finished_run_is_left_as_it_is(whole, monkeypatch):
     store, run = whole
     before = store.run(run), store.events(run), recorded(store, run)
-    monkeypatch.setattr(loop, "evaluate", None)
+    monkeypatch.setattr(executors, "evaluate", None)
     api.resume(run, store)
     assert (store.run(run), store.events(run), recorded(store, run)) == before
 

@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM
 
 from studio import api
 from studio.errors import StudioError
-from studio.evolve import loop, plan
+from studio.evolve import executors, plan, report, session
 from studio.evolve.memory import Need, need
 from studio.evolve.spaces import build_space, open_models
 from studio.recipe import Recipe
@@ -69,9 +69,9 @@ def test_a_run_in_four_bits_resumes_as_if_never_stopped(tiny_recipe, store, monk
 
         def stop_at_last(self):
             if next(steps, None) is None:
-                raise loop._Stopped
+                raise executors.Stopped
 
-        patch.setattr(loop._Loop, "_check_stop", stop_at_last)
+        patch.setattr(session.Session, "check_stop", stop_at_last)
         run = api.evolve(recipe, other)
     assert other.run(run).status == "stopped"
     api.resume(run, other)
@@ -82,7 +82,7 @@ def test_a_run_in_four_bits_resumes_as_if_never_stopped(tiny_recipe, store, monk
 def test_an_export_that_was_not_scored_yet_is_scored_on_resuming(tiny_recipe, store, monkeypatch):
     recipe = tiny_recipe(precision="int8", budget={"candidates": 4})
     with monkeypatch.context() as patch:
-        patch.setattr(loop._Loop, "_report_export", lambda *_: (_ for _ in ()).throw(loop._Stopped))
+        patch.setattr(report, "report_export", lambda *_: (_ for _ in ()).throw(executors.Stopped))
         run = api.evolve(recipe, store)
     assert [r["role"] for r in api.report(run, store)].count("exported") == 0
     api.resume(run, store)
@@ -99,7 +99,7 @@ def test_a_batch_of_auto_is_planned_once_and_kept(tiny_recipe, store, monkeypatc
     planned = [e.payload for e in store.events(run) if e.kind == "batch"]
     assert planned == [{"batch_size": 4}]
     monkeypatch.setattr(plan, "LARGEST", 2)  # a resumed run asks nobody again
-    assert loop._Loop(store, run, lambda: None, __import__("threading").Event()).batch_size == 4
+    assert session.Session(store, run).bench.batch_size == 4
 
 
 def test_a_smaller_memory_means_a_smaller_batch_and_then_a_sentence(tiny_recipe, monkeypatch):

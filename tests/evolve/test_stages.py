@@ -15,7 +15,7 @@ import torch
 
 from studio import api, chat
 from studio.errors import StudioError
-from studio.evolve import loop, spaces
+from studio.evolve import session, spaces
 from studio.recipe import PROPERTIES, Recipe
 from studio.runs import Store
 from studio.runs.front import front, gains, hypervolume
@@ -406,7 +406,7 @@ def test_a_stop_does_not_wait_for_the_batch(tiny_recipe, objectives, store, monk
 
     with monkeypatch.context() as patch:
         patch.setattr(MistralForCausalLM, "forward", counted)
-        patch.setattr(loop, "_GLANCE", 0.0)
+        patch.setattr(session, "GLANCE", 0.0)
         api.resume(run, store)
     assert stopped_at and next(steps) - stopped_at[0] <= 3
     assert store.run(run).status == "stopped"
@@ -419,7 +419,7 @@ def test_a_stop_does_not_wait_for_the_batch(tiny_recipe, objectives, store, monk
 
 
 def test_somebody_looks_often_enough_to_hear_a_stop():
-    assert 0 < loop._GLANCE <= 1
+    assert 0 < session.GLANCE <= 1
 
 
 # ── candidates of other runs as sources ───────────────────────────────────────────────────────
