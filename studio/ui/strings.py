@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import gradio as gr
 
-LANGUAGES = ("en", "ja", "zh")
+#: Each language's own name.
+NAMES = {"en": "English", "ja": "日本語", "zh": "中文"}
+LANGUAGES = tuple(NAMES)
 
 #: key → (English, Japanese, Chinese)
 TABLE: dict[str, tuple[str, str, str]] = {
@@ -26,7 +28,18 @@ TABLE: dict[str, tuple[str, str, str]] = {
         "まだ実行がありません。元モデルと課題を選んで「開始」を押してください。",
         "还没有运行。选择来源模型和任务，然后按“开始”。",
     ),
+    "language": ("Language", "言語", "语言"),
+    "theme": ("Light or dark", "明るい・暗い配色", "浅色或深色"),
+    "error": ("Error", "エラー", "错误"),
+    "warning": ("Note", "お知らせ", "提示"),
+    "unexpected": (
+        "Something went wrong that should not have; the log of the Studio says what.",
+        "予期しないエラーが起きました。詳しくは Studio のログをご覧ください。",
+        "发生了意外错误；详情请看 Studio 的日志。",
+    ),
     # ── tabs ──
+    "models_tab": ("Models", "モデル", "模型"),
+    "front_tab": ("Front", "フロント", "前沿"),
     "evolve": ("Evolve", "進化", "进化"),
     "results": ("Results", "結果", "结果"),
     "chat": ("Chat", "チャット", "对话"),
@@ -422,6 +435,33 @@ TABLE: dict[str, tuple[str, str, str]] = {
     ),
     "try": ("Questions from the task", "課題の問題", "任务中的题目"),
     "best_candidate": ("best of this run", "この実行の最良", "本次运行的最佳"),
+    # ── notebooks ──
+    "strip_note_plain": (
+        "One column per question, {n} of them; the taller row is the one to look at.",
+        "1 列が 1 問、全 {n} 問。高い行に注目してください。",
+        "每列一题，共 {n} 题；较高的一行是要看的。",
+    ),
+    "front_note_plain": (
+        "{n} of {total} candidates that no other beats in every objective, on the search's "
+        "questions.",
+        "全目標で他に負けない候補：{total} 件中 {n} 件（探索用問題）。",
+        "没有其他候选在所有目标上都胜过的：{total} 个中的 {n} 个（搜索题目）。",
+    ),
+    "hand_sources": (
+        "Asking {name} the same questions …",
+        "{name} にも同じ問題を出しています…",
+        "正在向 {name} 提同样的问题……",
+    ),
+    "hand_scoring": (
+        "Merged. Now asking it {n} questions …",
+        "マージしました。{n} 問を出しています…",
+        "已合并。正在提 {n} 道题……",
+    ),
+    "hand_scored": (
+        "This merge: {score} % of {n} questions. The best of {tried} so far: {best} %.",
+        "このマージ：{n} 問中 {score} %。これまでの {tried} 回の最高：{best} %。",
+        "该合并：{n} 题中 {score}%。目前 {tried} 次中最佳：{best}%。",
+    ),
     # ── take home ──
     "export_intro": (
         "Writes an ordinary checkpoint: safetensors, tokenizer, model card, the recipe, and a "
