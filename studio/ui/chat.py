@@ -17,14 +17,14 @@ from studio.errors import StudioError
 from studio.models.opening import sees
 from studio.models.sources import bundled, resolve
 from studio.recipe import Recipe
-from studio.runs import Run
 from studio.runs.records import split_reference
 from studio.tasks import Example, has_pictures, load_task
 from studio.ui import pictures
 from studio.ui.markup import esc
 from studio.ui.pictures import Chosen
-from studio.ui.shared import candidate_choices, engine, language_of, store, toast
+from studio.ui.shared import candidate_choices, engine, store
 from studio.ui.strings import say, text
+from studio.ui.wiring import Look, Panel, Visit, Wires
 
 #: How many models can answer side by side.
 SPEAKERS = 2
@@ -35,16 +35,10 @@ MAX_CHARACTERS = 8000
 
 @dataclass(frozen=True)
 class Chat:
-    """The tab's components that other parts of the page wire up; models and talks go in pairs."""
+    """What other parts of the page wire up."""
 
     models: list[gr.Dropdown]
-    talks: list[gr.Chatbot]
-    examples: gr.Dataset
-
-    @property
-    def parts(self) -> list[gr.blocks.Block]:
-        """What :func:`draw` draws, in its order."""
-        return [*self.models, *self.talks, self.examples]
+    panels: list[Panel]
 
 
 @dataclass(frozen=True)
@@ -56,7 +50,7 @@ class _Place:
     talk: gr.Chatbot
 
 
-def build(run: gr.Dropdown) -> Chat:
+def build(wires: Wires, run: gr.Dropdown) -> Chat:
     """Lay the tab out; ``run`` is the page's run picker."""
     with gr.Row(elem_classes="es-columns"):
         with gr.Column(scale=3, min_width=280):
@@ -83,7 +77,7 @@ def build(run: gr.Dropdown) -> Chat:
                     send = gr.Button(text("send"), variant="primary", size="sm", elem_id="send")
                     stop = gr.Button(text("stop"), size="sm", elem_id="chat-stop")
             if shown:
-                pictures.choosers(shown)
+                pictures.choosers(wires, shown)
             examples = gr.Dataset(
                 label=text("try"),
                 components=[gr.HTML(visible=False)],
@@ -95,35 +89,39 @@ def build(run: gr.Dropdown) -> Chat:
     conversation = gr.State(Conversation())
     talks = [place.talk for place in places]
     chosen = [shown.chosen, shown.preview] if shown else []
-    quiet = {"show_progress": "hidden", "api_visibility": "private"}
     asking = [
-        trigger(
-            toast(ask), [message, conversation, *chosen[:1]], [*talks, message, *chosen], **quiet
-        )
+        wires.on(trigger, ask, [message, conversation, *chosen[:1]], [*talks, message, *chosen])
         for trigger in (message.submit, send.click)
     ]
-    asking.append(examples.click(toast(ask_example), [examples, run, conversation], talks, **quiet))
+    asking.append(wires.on(examples.click, ask_example, [examples, run, conversation], talks))
     for asked in asking:
         then = asked.success  # nobody answers where nothing was asked
         for number, place in enumerate(places):
-            answered = then(
-                toast(_answers(number)),
+            answered = wires.then(
+                then,
+                _answers(number),
                 [remember, conversation, *models],
                 [place.head, place.talk],
-                show_progress="minimal",
-                api_visibility="private",
+                shown="minimal",
             )
             then = answered.then  # one after the other, and even if one cannot answer
-    stop.click(halt, conversation, None, **quiet)
-    run.change(follow, [run, conversation], talks, **quiet)
+    wires.on(stop.click, lambda visit, said: halt(said), conversation, None)
+    wires.on(run.change, follow, [run, conversation], talks)
     for anew in (clear.click, *(talk.clear for talk in talks)):
-        anew(start_over, conversation, talks, **quiet)
+        wires.on(anew, start_over, conversation, talks)
     shape = [part for place in places for part in (place.column, place.head)]
     for model in models:
         # Another model has not said what stands there: it starts afresh.
-        model.input(start_over, conversation, talks, **quiet)
-        model.change(arrange, models, shape, **quiet)
-    return Chat(models, talks, examples)
+        wires.on(model.input, start_over, conversation, talks)
+        wires.on(model.change, arrange, models, shape)
+    panel = Panel(
+        name="chat",
+        parts=[*models, *talks, examples],
+        key=lambda look: (look.run.status, look.progress.done // 8),
+        draw=draw,
+        blank=lambda language: [gr.skip()] * (2 * SPEAKERS + 1),
+    )
+    return Chat(models, [panel])
 
 
 def _speaker(number: int) -> gr.Dropdown:
@@ -215,21 +213,21 @@ def _asked(question: Question) -> dict[str, Any]:
 # ── asking ────────────────────────────────────────────────────────────────────────────────────
 
 
-def ask(words: str, conversation: Conversation, chosen: Chosen | None = None) -> list[Any]:
+def ask(
+    visit: Visit, words: str, conversation: Conversation, chosen: Chosen | None = None
+) -> list[Any]:
     """Put the user's question into the conversations, and empty what it was written in."""
     emptied = ["", *pictures.remove()] if pictures.available() else [""]
     return [*_put(words, conversation, chosen), *emptied]
 
 
-def ask_example(
-    index: int, run: str | None, conversation: Conversation, request: gr.Request
-) -> list[Any]:
+def ask_example(visit: Visit, index: int, run: str | None, conversation: Conversation) -> list[Any]:
     """Put one of the task's questions into the conversations, with its picture."""
-    offered = _offered(Recipe.from_yaml(store().run(run or "last").recipe))
+    offered = _offered(Recipe.from_yaml(visit.who.run(store(), run).recipe))
     if not 0 <= index < len(offered):
         raise StudioError("This question is gone; its file may have changed. Pick another one.")
     example = offered[index]
-    name = say(language_of(request), "question_picture")
+    name = visit.say("question_picture")
     chosen = None if example.picture is None else Chosen(example.picture, name)
     return _put(example.question, conversation, chosen)
 
@@ -252,36 +250,36 @@ def halt(conversation: Conversation) -> None:
     conversation.wanted += 1
 
 
-def start_over(conversation: Conversation) -> list[Any]:
+def start_over(visit: Visit, conversation: Conversation) -> list[Any]:
     """End the answers and empty the conversations."""
     halt(conversation)
     conversation.questions = []
     return [[]] * SPEAKERS
 
 
-def follow(run: str | None, conversation: Conversation) -> list[Any]:
+def follow(visit: Visit, run: str | None, conversation: Conversation) -> list[Any]:
     """Another run, another conversation; the picker tells of changes in its menu, too."""
     if run == conversation.run:
         return [gr.skip()] * SPEAKERS
     conversation.run = run
-    return start_over(conversation)
+    return start_over(visit, conversation)
 
 
 def _answers(speaker: int) -> Callable[..., Iterator[Any]]:
     """The handler that has one speaker answer."""
 
-    def answered(request: gr.Request, remember: bool, conversation: Conversation, *models: Any):
-        yield from answer(speaker, models, remember, conversation, language_of(request))
+    def answered(visit: Visit, remember: bool, conversation: Conversation, *models: Any):
+        yield from answer(visit, speaker, models, remember, conversation)
 
     return answered
 
 
 def answer(
+    visit: Visit,
     speaker: int,
     models: Sequence[str | None],
     remember: bool,
     conversation: Conversation,
-    language: str,
 ) -> Iterator[tuple[Any, Any]]:
     """Stream a model's answer to the last question, until it is no longer wanted."""
     question = conversation.questions[-1] if conversation.questions else None
@@ -293,6 +291,8 @@ def answer(
         if speaker:
             return
         raise StudioError("No model is chosen; choose whom to talk to.")
+    model = visit.who.model(store(), model)
+    language = visit.language
     question.answers[speaker] = ""
     engine()
     blind = question.picture is not None and not chat.sees(model, store())
@@ -309,9 +309,9 @@ def answer(
         yield head, [*conversation.shown(speaker), silent]
 
 
-def arrange(request: gr.Request, *models: str | None) -> list[Any]:
+def arrange(visit: Visit, *models: str | None) -> list[Any]:
     """A column for everybody who is to answer, named where there are several."""
-    language = language_of(request)
+    language = visit.language
     drawn = []
     for number, model in enumerate(models):
         head = _head(str(model or ""), models, language)
@@ -337,12 +337,12 @@ def _called(model: str, language: str) -> str:
 # ── what the run offers ───────────────────────────────────────────────────────────────────────
 
 
-def draw(run: Run, language: str, *, first: bool) -> list[Any]:
-    """Whom one can talk to, questions to try, and the talks; in the order of `Chat.parts`.
+def draw(look: Look) -> list[Any]:
+    """Whom one can talk to, the talks, and questions to try.
 
-    Args:
-        first: begin anew with the run's best, beside the source that sees where there are pictures.
+    Another run begins anew with its best, beside the source that sees where there are pictures.
     """
+    run, language = look.run, look.visit.language
     recipe = Recipe.from_yaml(run.recipe)
     names = [name for name in (*recipe.sources, recipe.base) if name]
     numbered = [
@@ -353,7 +353,7 @@ def draw(run: Run, language: str, *, first: bool) -> list[Any]:
         choices.insert(0, (f"{say(language, 'best_candidate')} ({run.name})", f"{run.id}:best"))
     more = [(say(language, "nobody"), ""), *choices]
     menus = [gr.update(choices=more if number else choices) for number in range(SPEAKERS)]
-    if not first:
+    if not look.fresh:
         return [*menus, *[gr.skip()] * SPEAKERS, gr.skip()]
     values = [choices[0][1], _seeing(recipe) if numbered else ""]
     values += [""] * (SPEAKERS - len(values))

@@ -18,12 +18,13 @@ from studio import api
 from studio.errors import StudioError
 from studio.models.sources import bundled
 from studio.recipe import PROPERTIES, DataFlow, MethodName, Parameter, Recipe
-from studio.runs import Candidate, Progress
+from studio.runs import Candidate
 from studio.tasks import objective_names
-from studio.ui import pieces, plots, sources, words
-from studio.ui.markup import esc, percent
-from studio.ui.shared import engine, metric_of, metrics, run_choices, store, toast
+from studio.ui import models, pieces, plots, words
+from studio.ui.markup import percent
+from studio.ui.shared import engine, metric_of, metrics, run_choices, store
 from studio.ui.strings import say, text
+from studio.ui.wiring import Look, Panel, Visit, Wires, warn
 from studio.workspace import ASSETS
 
 #: Rows of the candidate table: beyond these nobody reads, and every poll would carry them.
@@ -50,18 +51,9 @@ FIRST_PRESET = "jmath"
 
 @dataclass(frozen=True)
 class Evolve:
-    """The tab's components that other parts of the page wire up."""
+    """What other parts of the page wire up."""
 
-    form: list[gr.components.Component]
-    yaml: gr.Code
-    view: gr.State
-    start: gr.Button
-    command: gr.Code
-    status: gr.HTML
-    curve: gr.HTML
-    table: gr.Dataframe
-    stop: gr.Button
-    resume: gr.Button
+    panels: list[Panel]
 
 
 def presets() -> dict[str, Recipe]:
@@ -82,8 +74,8 @@ def default_recipe() -> Recipe:
     return Recipe.load(RECIPES / f"{FIRST_PRESET}.yaml")
 
 
-def build() -> Evolve:
-    """Lay the tab out."""
+def build(wires: Wires, run: gr.Dropdown) -> Evolve:
+    """Lay the tab out; ``run`` is the page's run picker."""
     recipe = default_recipe()
     with gr.Row(elem_classes="es-columns"):
         with gr.Column(scale=5, min_width=320, elem_classes="es-panel"):
@@ -108,7 +100,7 @@ def build() -> Evolve:
                     )
             view = gr.State("form")
             start = gr.Button(text("start"), variant="primary", elem_id="start")
-            command = gr.Code(
+            gr.Code(
                 "python -m studio evolve recipe.yaml",
                 language="shell",
                 label=text("command"),
@@ -118,7 +110,7 @@ def build() -> Evolve:
                 elem_id="command",
             )
             form = [fields[key] for key in FIELDS]
-            sources.build([view, code, *form], in_view)
+            models.of_recipe(wires, [view, code, *form], in_view)
         with gr.Column(scale=7, min_width=320):
             status = gr.HTML(elem_id="status")
             with gr.Row(elem_classes="es-buttons"):
@@ -134,18 +126,42 @@ def build() -> Evolve:
                 elem_id="candidates",
                 buttons=[],
             )
-    quiet = {"show_progress": "hidden", "api_visibility": "private"}
-    yaml_tab.select(toast(to_yaml), [code, *form], [code, view], **quiet)
-    form_tab.select(toast(to_form), [code], [*form, view], **quiet)
-    preset.input(toast(fill), preset, [*form, code], **quiet)
-    gr.on(
+    wires.on(yaml_tab.select, to_yaml, [code, *form], [code, view])
+    wires.on(form_tab.select, to_form, [code], [*form, view])
+    wires.on(preset.input, fill, preset, [*form, code])
+    wires.on(
         [fields["space"].input, fields["objectives"].input],
         fit,
         [fields[key] for key in ("space", "objectives", "optimizer")],
         form,
-        **quiet,
     )
-    return Evolve(form, code, view, start, command, status, curve, table, stop, resume)
+    wires.on(
+        start.click,
+        begin,
+        [view, code, *form],
+        run,
+        shown="minimal",
+        show_progress_on=[start],
+    )
+    wires.on(stop.click, pause, run, None)
+    wires.on(resume.click, go_on, run, None)
+    panel = Panel(
+        name="monitor",
+        parts=[status, curve, table, stop, resume],
+        key=lambda look: (
+            look.run.version,
+            look.progress.state,
+            getattr(look.progress, "position", None),
+        ),
+        draw=draw,
+        blank=_blank,
+    )
+    return Evolve([panel])
+
+
+def _blank(language: str) -> list[Any]:
+    off = gr.update(interactive=False)
+    return [pieces.empty(say(language, "no_run")), "", gr.update(value=[]), off, off]
 
 
 # ── the form ──────────────────────────────────────────────────────────────────────────────────
@@ -245,7 +261,7 @@ def _looks(space: str, objectives: list[str], optimizer: str = "") -> dict[str, 
     return looks
 
 
-def fit(space: str, objectives: list[str], optimizer: str) -> list[Any]:
+def fit(visit: Visit, space: str, objectives: list[str], optimizer: str) -> list[Any]:
     """The form after a change of space or objectives: only the fields that apply."""
     looks = _looks(space, objectives or [], optimizer)
     return [gr.update(**looks[key]) if key in looks else gr.skip() for key in FIELDS]
@@ -394,21 +410,21 @@ def _options(given: str) -> dict[str, Any]:
     return options
 
 
-def to_yaml(text_: str, *fields: Any) -> tuple[str, str]:
+def to_yaml(visit: Visit, text_: str, *fields: Any) -> tuple[str, str]:
     """The YAML view of what the form says; where that is not valid, the YAML as it was."""
     try:
         return overlay(text_, *fields).to_yaml(), "yaml"
     except StudioError as error:
-        gr.Warning(esc(error))
+        warn(visit, error)
         return text_, "yaml"
 
 
-def to_form(text_: str) -> list[Any]:
+def to_form(visit: Visit, text_: str) -> list[Any]:
     """The form view of what the YAML says; of a YAML that cannot be read, the form as it was."""
     try:
         recipe = Recipe.from_yaml(text_)
     except StudioError as error:
-        gr.Warning(esc(error))
+        warn(visit, error)
         return [*[gr.skip()] * len(FIELDS), "form"]
     return [*_shown(recipe), "form"]
 
@@ -420,7 +436,7 @@ def _shown(recipe: Recipe) -> list[Any]:
     return [gr.update(**{"value": values[key]} | looks.get(key, {})) for key in FIELDS]
 
 
-def fill(preset: str) -> list[Any]:
+def fill(visit: Visit, preset: str) -> list[Any]:
     """Form and YAML of one of the recipes that come with the Studio."""
     recipe = Recipe.load(RECIPES / f"{Path(preset).name}.yaml")
     return [*_shown(recipe), recipe.to_yaml()]
@@ -435,28 +451,22 @@ def in_view(view: str, text_: str, *fields: Any) -> Recipe:
     return overlay(text_, *fields) if view == "form" else Recipe.from_yaml(text_)
 
 
-def start(view: str, text_: str, *fields: Any) -> Any:
+def begin(visit: Visit, view: str, text_: str, *fields: Any) -> Any:
     """Start the recipe in view; the page then watches it."""
-    recipe = in_view(view, text_, *fields)
+    recipe = visit.who.recipe(store(), in_view(view, text_, *fields))
     engine()
-    run = api.start(recipe, store())
-    return gr.update(choices=run_choices(store().runs()), value=run)
+    run = api.start(recipe, store(), owner=visit.who.owner)
+    return gr.update(choices=run_choices(visit.who.runs(store())), value=run)
 
 
-def stop(run: str | None) -> None:
-    """Ask the run to stop after the candidate in flight."""
-    api.stop(_chosen(run), store())
+def pause(visit: Visit, run: str | None) -> None:
+    """Ask the run to stop before its next token, and free what it holds."""
+    api.stop(visit.who.mine(store(), run).id, store())
 
 
-def resume(run: str | None) -> None:
+def go_on(visit: Visit, run: str | None) -> None:
     """Go on with a run that was stopped or interrupted."""
-    api.restart(_chosen(run), store())
-
-
-def _chosen(run: str | None) -> str:
-    if not run:
-        raise StudioError("No run is chosen; pick one at the top of the page, or start one.")
-    return run
+    api.restart(visit.who.mine(store(), run).id, store())
 
 
 # ── watching ──────────────────────────────────────────────────────────────────────────────────
@@ -470,16 +480,18 @@ def buttons(state: str) -> tuple[Any, Any]:
     )
 
 
-def draw(progress: Progress, language: str) -> tuple[str, str, Any]:
-    """The run's status, curve and candidate table."""
+def draw(look: Look) -> list[Any]:
+    """The run's status, curve and candidate table, and what can be done with it."""
+    progress, language = look.progress, look.visit.language
     run = progress.run.id
     recipe = Recipe.from_yaml(progress.run.recipe)
     several = len(_tasks(recipe)) > 1
-    return (
+    return [
         pieces.status(progress, language, mean=several, metric=_metric(recipe)),
         _curves(run, recipe, language),
         _table(run, recipe, language),
-    )
+        *buttons(progress.state),
+    ]
 
 
 def _tasks(recipe: Recipe) -> list[str]:

@@ -1,11 +1,12 @@
-"""The whole page: a header with the run picker, four tabs, and one timer that polls the store.
+"""The whole page: a header with the run picker, the tabs, and one timer that polls the store.
 
 The page remembers nothing that matters: which run is watched is in the picker (and in the address,
-as ``?run=ID``), everything else is in the store. Reloading, a second tab or another browser see the
-same.
+as ``?run=ID``), who watches it in the browser, everything else in the store. Reloading, a second
+tab or another browser see the same.
 """
 
-from collections.abc import Iterator
+import secrets
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,12 @@ import gradio as gr
 from studio import api
 from studio.errors import StudioError
 from studio.runs.lock import is_held
-from studio.runs.records import QUEUED, RUNNING, Run
-from studio.runs.store import Store
-from studio.ui import chat, evolve, paper, results, take_home
-from studio.ui.markup import esc
+from studio.runs.records import QUEUED, RUNNING
+from studio.ui import chat, evolve, models, paper, results, take_home
 from studio.ui.pictures import MAX_UPLOAD
-from studio.ui.pieces import empty
-from studio.ui.shared import language_of, run_choices, store, toast
-from studio.ui.strings import i18n, say, text
+from studio.ui.shared import run_choices, store
+from studio.ui.strings import NAMES, i18n, text
+from studio.ui.wiring import Look, Panel, Visit, Wires, warn
 
 #: Font families that hold Japanese and Chinese on Debian, macOS and Windows; none is downloaded.
 FONTS = [
@@ -36,6 +35,9 @@ MONO = [
 POLL_SECONDS = 1.0
 #: Uploads are looked through every hour, and those older than a day deleted.
 UPLOADS = (3600, 86400)
+#: What the browser keeps of its visitor is encrypted by Gradio under this key, which keeps it from
+#: casual eyes only: what is stored on the server is a hash of the token.
+KEEPER, SECRET = "evollm-studio-visitor", "evollm-studio"
 
 #: Keeps the watched run in the address, so that a reload or a shared link opens it again.
 _ADDRESS = """(run) => {
@@ -46,6 +48,37 @@ _ADDRESS = """(run) => {
     }
     return run;
 }"""
+#: Before Gradio begins: the language and the theme that were chosen here before. Gradio follows the
+#: browser in the one and the address in the other.
+_HEAD = """<script>
+(() => {
+    const language = localStorage.getItem('evollm-language');
+    if (language) {
+        const tag = {zh: 'zh-CN'}[language] ?? language;
+        Object.defineProperty(navigator, 'language', {get: () => tag});
+        Object.defineProperty(navigator, 'languages', {get: () => [tag]});
+    }
+    document.documentElement.lang = navigator.language;
+    const theme = localStorage.getItem('evollm-theme');
+    const address = new URL(window.location);
+    if (theme && address.searchParams.get('__theme') !== theme) {
+        address.searchParams.set('__theme', theme);
+        window.history.replaceState(null, '', address);
+    }
+})();
+</script>"""
+_SPEAK = """(language) => {
+    localStorage.setItem('evollm-language', language);
+    window.location.reload();
+}"""
+_THEME = """() => {
+    const theme = document.body.classList.toggle('dark') ? 'dark' : 'light';
+    localStorage.setItem('evollm-theme', theme);
+}"""
+#: Tells Python which language was chosen here.
+_ENTER = """(kept, guest) => [
+    {...(kept ?? {}), language: localStorage.getItem('evollm-language')}, guest
+]"""
 
 
 def looks() -> dict[str, Any]:
@@ -56,8 +89,9 @@ def looks() -> dict[str, Any]:
     return {
         "theme": theme,
         "css_paths": [Path(__file__).with_name("style.css")],
+        "head": _HEAD,
         "i18n": i18n(),
-        "footer_links": ["settings"],
+        "footer_links": [],
         "max_file_size": MAX_UPLOAD,
     }
 
@@ -67,62 +101,72 @@ def build() -> gr.Blocks:
     with gr.Blocks(
         title="EvoLLM Studio", analytics_enabled=False, fill_width=True, delete_cache=UPLOADS
     ) as page:
+        keeper = gr.BrowserState({}, storage_key=KEEPER, secret=SECRET)
+        wires = Wires(keeper, gr.State(frozenset()))
         with gr.Row(elem_classes="es-header"):
-            with gr.Column(scale=7, min_width=320):
+            with gr.Column(scale=6, min_width=320):
                 gr.Markdown("# EvoLLM Studio")
                 gr.Markdown(text("tagline"))
-            with gr.Column(scale=5, min_width=280):
-                run = gr.Dropdown([], label=text("run"), filterable=True, elem_id="run")
-        with gr.Tabs(elem_id="tabs"):
+            with gr.Column(scale=6, min_width=320):
+                with gr.Row(elem_classes="es-controls"):
+                    run = gr.Dropdown(
+                        [],
+                        label=text("run"),
+                        filterable=True,
+                        scale=6,
+                        min_width=200,
+                        elem_id="run",
+                    )
+                    language = gr.Dropdown(
+                        [(name, key) for key, name in NAMES.items()],
+                        value=None,
+                        label=text("language"),
+                        filterable=False,
+                        scale=2,
+                        min_width=110,
+                        elem_id="language",
+                    )
+                    theme = gr.Button("◐", size="sm", scale=0, min_width=44, elem_id="theme")
+        with gr.Tabs(selected="evolve", elem_id="tabs"):
+            with gr.Tab(text("models_tab"), id="models"):
+                models.build(wires)
             with gr.Tab(text("evolve"), id="evolve"):
-                evolving = evolve.build()
-            with gr.Tab(text("results"), id="results", render_children=True):
-                found = results.build(run)
+                evolving = evolve.build(wires, run)
+            with gr.Tab(text("front_tab"), id="front", render_children=True):
+                found = results.build(wires, run)
             with gr.Tab(text("chat"), id="chat", render_children=True):
-                chatting = chat.build(run)
+                chatting = chat.build(wires, run)
             with gr.Tab(text("take_home"), id="take-home", render_children=True):
-                taking = take_home.build(run)
+                taking = take_home.build(wires, run)
             with gr.Tab(text("paper"), id="paper", render_children=True) as paper_tab:
-                printed = paper.build()
-        seen = gr.State({})
-        timer = gr.Timer(POLL_SECONDS)
+                paper.build(wires, paper_tab)
+        panels = [*evolving.panels, *chatting.panels, *taking.panels, *found.panels]
+        seen, timer = gr.State({}), gr.Timer(POLL_SECONDS)
 
-        monitor = [evolving.status, evolving.curve, evolving.table, evolving.stop, evolving.resume]
-        result = [found.report, found.task, found.strip, found.question, found.answers]
-        talk = chatting.parts
-        home = [taking.candidate, taking.path, taking.files]
-        pictures = [found.front, found.which, found.recipe]
-        outputs = [run, seen, *monitor, *result, *talk, *home, *pictures]
-        groups = {"monitor": monitor, "results": result, "talk": talk, "home": home}
-        groups["pictures"] = pictures
-
-        def look(chosen: str | None, known: dict, question: int, which: str, request: gr.Request):
-            yield from _look(chosen, known, question, which, request, run, seen, groups)
-
-        quiet = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 20}
-        page.load(toast(choose), None, run, **quiet)
-        paper_tab.select(toast(paper.draw), None, [printed.shown, printed.reproduce], **quiet)
-        # One event for both, so that a page never looks twice at the same time.
-        gr.on(
-            [timer.tick, run.change],
-            toast(look),
-            [run, seen, found.question, found.which],
-            outputs,
-            trigger_mode="always_last",
-            **quiet,
-        )
+        wires.on(
+            page.load, enter, None, [keeper, wires.guest, language, run], js=_ENTER,
+            concurrency_limit=20,
+        )  # fmt: skip
+        language.input(None, language, None, js=_SPEAK)
+        theme.click(None, None, None, js=_THEME)
         run.change(None, run, None, js=_ADDRESS)
 
-        evolving.start.click(
-            toast(evolve.start),
-            [evolving.view, evolving.yaml, *evolving.form],
-            run,
-            show_progress_on=[evolving.start],
-            api_visibility="private",
+        def watch(visit: Visit, chosen: str | None, known: dict, *given: Any) -> Iterator[Any]:
+            yield from look(visit, chosen, known, panels, given, run, seen)
+
+        # One event for both, so that a page never looks twice at the same time.
+        wires.on(
+            [timer.tick, run.change],
+            watch,
+            [run, seen, *(part for panel in panels for part in panel.given)],
+            [run, seen, *(part for panel in panels for part in panel.parts)],
+            trigger_mode="always_last",
+            concurrency_limit=20,
         )
-        evolving.stop.click(toast(evolve.stop), run, None, **quiet)
-        evolving.resume.click(toast(evolve.resume), run, None, **quiet)
     return page.queue(default_concurrency_limit=8)
+
+
+# ── entering ──────────────────────────────────────────────────────────────────────────────────
 
 
 @cache
@@ -130,108 +174,104 @@ def _bundled() -> list[str]:
     return api.bundled_runs()
 
 
-def choose(request: gr.Request) -> Any:
+def enter(visit: Visit) -> list[Any]:
+    """A fresh page: a token for a browser that has none, and the run that it opens.
+
+    Returns:
+        what the browser keeps, the runs opened through a link, the language, the run picker.
+    """
+    kept = {"token": visit.token or secrets.token_urlsafe(32), "language": visit.language}
+    guest = frozenset[str]()
+    if key := visit.query.get("share"):
+        shared = store().shared(key)
+        if shared is None:
+            warn(visit, StudioError("This link opens no run any more; ask for a new one."))
+        else:
+            guest = frozenset([shared.id])
+    visit = visit.of(kept["token"], guest)
+    return [kept, guest, visit.language, choose(visit)]
+
+
+def choose(visit: Visit) -> Any:
     """The run a fresh page opens.
 
-    The address's, else the newest at work, else the newest of one's own, else the sample run.
+    The link's or the address's, else the newest at work, else the newest of one's own, else the
+    sample run.
     """
-    runs = store().runs()
-    wanted = request.query_params.get("run")
+    runs = visit.who.runs(store())
     bundled = _bundled()
     own = [run.id for run in runs if run.id not in bundled]
     there = {run.id for run in runs}
     value = next((run for run in [*own, *bundled] if run in there), None)
     value = next((run.id for run in runs if run.status == RUNNING), value)
-    if wanted:
+    if wanted := visit.query.get("run"):
         try:
-            value = store().run(wanted).id
+            value = visit.who.run(store(), wanted).id
         except StudioError as error:
-            gr.Warning(esc(error))
+            warn(visit, error)
+    value = next(iter(visit.who.guest), value)
     return gr.update(choices=run_choices(runs), value=value)
 
 
-def _look(
+# ── watching ──────────────────────────────────────────────────────────────────────────────────
+
+
+def look(
+    visit: Visit,
     chosen: str | None,
     known: dict[str, Any],
-    question: int | None,
-    which: str | None,
-    request: gr.Request,
+    panels: Sequence[Panel],
+    given: Sequence[Any],
     run: gr.Dropdown,
     seen: gr.State,
-    groups: dict[str, list],
 ) -> Iterator[Any]:
     """What changed since this page last looked; nothing at all, most of the time.
 
-    What is quick to draw comes first: front and recipe, at last, may have to wait for torch.
+    What is quick to draw comes first; slow panels, which may wait for torch, one by one after it.
     """
-    language = language_of(request)
     base = store()
-    runs = base.runs()
+    runs = visit.who.runs(base)
     record = next((r for r in runs if r.id == chosen), None)
-    now = dict(known) | {"run": record and record.id, "runs": run_choices(runs)}
+    now = {"run": record and record.id, "runs": run_choices(runs)}
     changes: dict[Any, Any] = {}
     if known.get("runs") != now["runs"]:
         changes[run] = gr.update(choices=now["runs"])
     fresh = known.get("run", "") != now["run"]
     if record is None:
-        changes |= _nothing(groups, language) if fresh else {}
+        if fresh:
+            for panel in panels:
+                changes |= _put(panel, panel.blank(visit.language))
         yield {**changes, seen: now} if changes else gr.skip()
         return
-
-    def put(group: str, drawn: list[Any]) -> None:
-        changes.update(zip(groups[group], drawn, strict=True))
-
-    now["monitor"] = (record.version, _silence(record, base))
-    if not fresh and known.get("monitor") == now["monitor"]:
-        yield {**changes, seen: now} if changes else gr.skip()
+    now["version"] = (record.version, _silence(visit, record))
+    if not fresh and known.get("version") == now["version"]:
+        yield {**changes, seen: {**known, **now}} if changes else gr.skip()
         return
-    progress = api.progress(record.id, base)
-    put("monitor", [*evolve.draw(progress, language), *evolve.buttons(progress.state)])
-    now["menus"] = (record.status, progress.done // 8)
-    if fresh or known.get("menus") != now["menus"]:
-        put("talk", chat.draw(record, language, first=fresh))
-        put("home", take_home.draw(record, language, first=fresh))
-    now["results"] = (record.status, progress.best_id, progress.stage)
+    at = Look(visit, record, api.progress(record.id, base), fresh)
+    now |= {panel.name: panel.key(at) for panel in panels}
+    due = [p for p in panels if fresh or known.get(p.name) != now[p.name]]
+    values = iter(given)
+    handed = {panel.name: [next(values) for _ in panel.given] for panel in panels}
+    for panel in due:
+        if not panel.slow:
+            changes |= _put(panel, panel.draw(at, *handed[panel.name]))
     # Seen before it is drawn: what fails to be drawn is said once, not at every tick.
     yield {**changes, seen: now}
-    changes = {}
-    if fresh or known.get("results") != now["results"]:
-        put("results", results.draw(record, request, None if fresh else question))
-        yield changes
-    elif known.get("menus") == now["menus"]:
-        return
-    changes = {}
-    put("pictures", results.draw_pictures(record, None if fresh else which, request))
-    yield changes
+    for panel in due:
+        if panel.slow:
+            yield _put(panel, panel.draw(at, *handed[panel.name]))
 
 
-def _silence(record: Run, base: Store) -> str | bool:
+def _put(panel: Panel, drawn: Sequence[Any]) -> dict[Any, Any]:
+    return dict(zip(panel.parts, drawn, strict=True))
+
+
+def _silence(visit: Visit, record: Any) -> Any:
     """What becomes of a run although nobody writes it down.
 
-    A worker that was killed leaves only its lock, and one that never came not even that: its run
-    is interrupted once it has waited too long, which the clock alone tells.
+    A worker that was killed leaves only its lock, and a queued run moves on when others end.
     """
     if record.status == QUEUED:
-        return api.progress(record.id, base).state
-    return record.status != RUNNING or is_held(base, record.id)
-
-
-def _nothing(groups: dict[str, list], language: str) -> dict[Any, Any]:
-    """A page without a run: one sentence where the monitor and the results will be."""
-    status, curve, table, stop, resume = groups["monitor"]
-    report, task, strip, question, answers = groups["results"]
-    front, which, inside = groups["pictures"]
-    words = empty(say(language, "no_run"))
-    off = gr.update(interactive=False)
-    blank = dict.fromkeys([curve, strip, answers, front, inside], "")
-    return {
-        **blank,
-        status: words,
-        report: words,
-        table: gr.update(value=[]),
-        stop: off,
-        resume: off,
-        which: gr.update(choices=[], value=None),
-        task: gr.update(visible=False),
-        question: gr.update(visible=False),
-    }
+        progress = api.progress(record.id, store())
+        return progress.state, getattr(progress, "position", None)
+    return record.status != RUNNING or is_held(store(), record.id)

@@ -4,32 +4,25 @@ Knows how to show what :mod:`studio.paper` reads from the store, and a button th
 rows run by a process of their own. Refuses to compute a figure.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
 from studio import paper
+from studio.errors import StudioError
 from studio.tasks import load_task
 from studio.ui import pieces, plots
 from studio.ui.markup import esc
-from studio.ui.shared import engine, language_of, store, toast
+from studio.ui.shared import engine, store
 from studio.ui.strings import say, text
+from studio.ui.wiring import Visit, Wires
 
 SIGNS = {paper.HELD: "✓", paper.NOISE: "≈", paper.NOT: "✗"}
 VERDICTS = {paper.HELD: "held", paper.NOISE: "held_noise", paper.NOT: "held_not"}
 
 
-@dataclass(frozen=True)
-class Paper:
-    """The tab's components that other parts of the page wire up."""
-
-    shown: gr.HTML
-    reproduce: gr.Button
-
-
-def build() -> Paper:
-    """Lay the tab out."""
+def build(wires: Wires, tab: gr.Tab) -> None:
+    """Lay the tab out; ``tab`` is the one it stands in."""
     gr.Markdown(text("paper_intro"))
     with gr.Row(elem_classes="es-buttons"):
         reproduce = gr.Button(text("reproduce"), size="sm", elem_id="reproduce")
@@ -42,20 +35,22 @@ def build() -> Paper:
         show_line_numbers=False,
     )
     shown = gr.HTML(elem_id="paper")
-    reproduce.click(toast(start), None, reproduce, api_visibility="private")
-    return Paper(shown, reproduce)
+    wires.on(reproduce.click, start, None, reproduce)
+    wires.on(tab.select, draw, None, [shown, reproduce])
 
 
-def start() -> Any:
+def start(visit: Visit) -> Any:
     """Have the rows that are missing run; the page shows their runs like any other."""
+    if not visit.who.host:
+        raise StudioError("The paper's rows take hours; run them on your own machine.")
     engine()
     paper.start(store())
     return gr.update(interactive=False)
 
 
-def draw(request: gr.Request) -> tuple[str, Any]:
+def draw(visit: Visit) -> tuple[str, Any]:
     """The whole tab's HTML, and the button, which is there as long as a row is missing."""
-    language = language_of(request)
+    language = visit.language
     rows = paper.table(store())
     missing = any(row["score"] is None for row in rows)
     parts = [
@@ -64,7 +59,7 @@ def draw(request: gr.Request) -> tuple[str, Any]:
         _strip(language),
     ]
     idle = missing and not paper.is_running(store())
-    return "".join(parts), gr.update(interactive=idle, visible=missing)
+    return "".join(parts), gr.update(interactive=idle, visible=missing and visit.who.host)
 
 
 def _table(rows: list[dict[str, Any]], language: str) -> str:

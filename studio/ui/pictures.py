@@ -17,8 +17,9 @@ import gradio as gr
 
 from studio.errors import StudioError
 from studio.ui.markup import esc
-from studio.ui.shared import engine, language_of, toast
+from studio.ui.shared import engine
 from studio.ui.strings import say, text
+from studio.ui.wiring import Visit, Wires
 
 #: The largest upload, as Gradio writes sizes; `vlm.pictures` says the same of any picture.
 MAX_UPLOAD = "20mb"
@@ -84,7 +85,7 @@ def preview() -> Pictures:
     return Pictures(gr.State(None), gr.HTML(js_on_load=_REMOVE, elem_id="picture"))
 
 
-def choosers(pictures: Pictures) -> None:
+def choosers(wires: Wires, pictures: Pictures) -> None:
     """Lay out the ways to choose a picture, beneath the message."""
     outputs = [pictures.chosen, pictures.preview]
     upload = gr.UploadButton(
@@ -124,25 +125,21 @@ def choosers(pictures: Pictures) -> None:
         # Gradio would open the file before us; a browser is not the only one who can send one.
         webcam.preprocess = _unopened
 
-    quiet = {"show_progress": "hidden", "api_visibility": "private"}
     chosen = [
-        upload.upload(
-            toast(bring), upload, outputs, show_progress_on=[upload], api_visibility="private"
-        ),
-        webcam.input(toast(bring_photo), webcam, [*outputs, webcam], **quiet),
-        gallery.click(toast(pick), None, outputs, **quiet),
-        pictures.preview.click(remove, None, outputs, **quiet),
+        wires.on(upload.upload, bring, upload, outputs, shown="minimal", show_progress_on=[upload]),
+        wires.on(webcam.input, bring_photo, webcam, [*outputs, webcam]),
+        wires.on(gallery.click, pick, None, outputs),
+        wires.on(pictures.preview.click, lambda visit: remove(), None, outputs),
     ]
     for event in chosen:
         event.success(None, None, None, js=_TO_MESSAGE)
-    gr.on(
+    wires.on(
         [shelf.expand, word.change, style.input],
-        toast(look),
+        look,
         [word, style],
         gallery,
+        shown="minimal",
         trigger_mode="always_last",
-        show_progress="minimal",
-        api_visibility="private",
     )
 
 
@@ -159,7 +156,7 @@ def _styles() -> list[tuple[str, str]]:
 # ── choosing ──────────────────────────────────────────────────────────────────────────────────
 
 
-def bring(file: str | None, request: gr.Request) -> list[Any]:
+def bring(visit: Visit, file: str | None) -> list[Any]:
     """The preview of an uploaded file.
 
     Raises:
@@ -168,23 +165,23 @@ def bring(file: str | None, request: gr.Request) -> list[Any]:
     if not file:
         return [gr.skip(), gr.skip()]
     path = Path(file)
-    return show(Chosen(path, path.name), language_of(request))
+    return show(Chosen(path, path.name), visit.language)
 
 
-def bring_photo(file: str | None, request: gr.Request) -> list[Any]:
+def bring_photo(visit: Visit, file: str | None) -> list[Any]:
     """The preview of what the webcam took, and the webcam free again; raises as :func:`bring`."""
     if not file:
         return [gr.skip()] * 3
-    language = language_of(request)
+    language = visit.language
     return [*show(Chosen(Path(file), say(language, "photo")), language), None]
 
 
-def pick(event: gr.EventData, request: gr.Request) -> list[Any]:
+def pick(visit: Visit) -> list[Any]:
     """The preview of the gallery's picture that was clicked."""
     from vlm import gallery
 
-    language = language_of(request)
-    style, _, thing = str(event._data["picture"]).partition("/")
+    language = visit.language
+    style, _, thing = str(visit.event.get("picture")).partition("/")
     found = next((p for p in gallery.pictures(style) if p.thing == thing), None)
     if found is None:
         raise StudioError("The gallery has no such picture; pick one that is shown.")
@@ -211,11 +208,11 @@ def remove() -> list[Any]:
 # ── the gallery ───────────────────────────────────────────────────────────────────────────────
 
 
-def look(word: str | None, style: str | None, request: gr.Request) -> str:
+def look(visit: Visit, word: str | None, style: str | None) -> str:
     """The gallery: all of it, or what is likest to a word."""
     from vlm import gallery
 
-    language = language_of(request)
+    language = visit.language
     if not (word or "").strip():
         return _gallery(gallery.pictures(style or None), say(language, "gallery_note"), language)
     engine()

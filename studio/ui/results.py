@@ -23,13 +23,12 @@ from studio.ui.shared import (
     candidate_choices,
     engine,
     front_of,
-    language_of,
     metric_of,
     metrics,
     store,
-    toast,
 )
 from studio.ui.strings import say, text
+from studio.ui.wiring import Look, Panel, Visit, Wires
 
 #: Clicks on a candidate of the front (Enter on its button is one), told to Python as its number.
 _PICK_CANDIDATE = """
@@ -78,19 +77,13 @@ _MARK = """(question) => {
 
 @dataclass(frozen=True)
 class Results:
-    """The tab's components that other parts of the page wire up."""
+    """What other parts of the page wire up."""
 
-    report: gr.HTML
-    task: gr.Radio
-    strip: gr.HTML
-    question: gr.Slider
-    answers: gr.HTML
-    front: gr.HTML
     which: gr.Dropdown
-    recipe: gr.HTML
+    panels: list[Panel]
 
 
-def build(run: gr.Dropdown) -> Results:
+def build(wires: Wires, run: gr.Dropdown) -> Results:
     """Lay the tab out; ``run`` is the page's run picker."""
     front = gr.HTML(js_on_load=_PICK_CANDIDATE, elem_id="front")
     with gr.Row(elem_classes="es-columns"):
@@ -114,52 +107,61 @@ def build(run: gr.Dropdown) -> Results:
         elem_id="question",
     )
     answers = gr.HTML(elem_id="answers")
-    tab = Results(report, task, strip, question, answers, front, which, recipe)
-    quiet = {"show_progress": "hidden", "api_visibility": "private"}
-    front.click(toast(picked_candidate), run, [which, recipe], **quiet)
+    wires.on(front.click, picked_candidate, run, [which, recipe])
     which.change(None, which, None, js=_MARK_CANDIDATE)
-    which.input(toast(look_inside), [run, which], recipe, trigger_mode="always_last", **quiet)
-    strip.click(toast(picked), None, question, **quiet)
+    wires.on(which.input, look_inside, [run, which], recipe, trigger_mode="always_last")
+    wires.on(strip.click, picked, None, question)
     question.change(None, question, None, js=_MARK)
-    question.change(
-        toast(read),
-        [run, task, question],
-        answers,
-        show_progress="hidden",
-        trigger_mode="always_last",
-        api_visibility="private",
+    wires.on(question.change, read, [run, task, question], answers, trigger_mode="always_last")
+    wires.on(task.input, draw_strip, [run, task], [task, strip, question, answers])
+    results = Panel(
+        name="results",
+        parts=[report, task, strip, question, answers],
+        key=lambda look: (look.run.status, look.progress.best_id, look.progress.stage),
+        draw=draw,
+        blank=_blank,
+        given=[question],
+        slow=True,
     )
-    task.input(
-        toast(draw_strip),
-        [run, task],
-        [task, strip, question, answers],
-        show_progress="hidden",
-        api_visibility="private",
+    drawn = Panel(
+        name="pictures",
+        parts=[front, which, recipe],
+        key=lambda look: (look.run.status, look.progress.done // 8, look.progress.stage),
+        draw=draw_pictures,
+        blank=lambda language: ["", gr.update(choices=[], value=None), ""],
+        given=[which],
+        slow=True,
     )
-    return tab
+    return Results(which, [results, drawn])
 
 
-def picked(event: gr.EventData) -> int:
+def _blank(language: str) -> list[Any]:
+    hidden = gr.update(visible=False)
+    return [pieces.empty(say(language, "no_run")), hidden, "", hidden, ""]
+
+
+def picked(visit: Visit) -> int:
     """The question that was clicked in the strip."""
-    return int(event._data["question"])
+    return int(visit.event["question"])
 
 
-def picked_candidate(run: str | None, event: gr.EventData, request: gr.Request) -> tuple[str, str]:
+def picked_candidate(visit: Visit, run: str | None) -> tuple[str, str]:
     """The candidate that was clicked in the front, and what it is made of."""
-    number = str(int(event._data["candidate"]))
-    return number, look_inside(run, number, request)
+    number = str(int(visit.event["candidate"]))
+    return number, look_inside(visit, run, number)
 
 
-def draw(run: Run, request: gr.Request, question: int | None = None) -> list[Any]:
+def draw(look: Look, question: int | None = None) -> list[Any]:
     """What the tab shows of a run, in the order of :class:`Results`, but for front and recipe.
 
     Args:
         question: the one that stays open; by default the first that only the merge gets right.
     """
-    language = language_of(request)
+    run, language = look.run, look.visit.language
+    question = None if look.fresh else question
     rows = api.report(run.id, store())
     tasks = list(dict.fromkeys(row["task"] for row in rows)) or _tasks(run)
-    task, strip, slider, answers = draw_strip(run.id, tasks[0], request, question)
+    task, strip, slider, answers = draw_strip(look.visit, run.id, tasks[0], question)
     choices = gr.update(choices=tasks, value=tasks[0], visible=len(tasks) > 1)
     return [pieces.report(rows, language, metrics(run.recipe)), choices, strip, slider, answers]
 
@@ -191,11 +193,12 @@ def _best(run: str) -> str:
 
 
 def draw_strip(
-    run: str | None, task: str | None, request: gr.Request, question: int | None = None
+    visit: Visit, run: str | None, task: str | None, question: int | None = None
 ) -> list[Any]:
     """The strip of one task, its question picker, and the answers to the question it opens at."""
-    language = language_of(request)
-    split, rows = _rows(run, task) if run and task else ("dev", [])
+    language = visit.language
+    run = visit.who.run(store(), run).id
+    split, rows = _rows(run, task) if task else ("dev", [])
     if not rows:
         hidden = gr.update(visible=False)
         return [gr.skip(), pieces.empty(say(language, "strip_empty")), hidden, ""]
@@ -249,14 +252,15 @@ def _ahead(rows: list[plots.Row]) -> dict[int, float]:
     return {number: lead for number, lead in enumerate(leads, start=1) if lead > 0}
 
 
-def read(run: str | None, task: str | None, question: float, request: gr.Request) -> Any:
+def read(visit: Visit, run: str | None, task: str | None, question: float) -> Any:
     """All answers to one question, side by side."""
     if not run or not task or question is None:
         return gr.skip()
+    run = visit.who.run(store(), run).id
     split, rows = _rows(run, task)
     if not rows:
         return gr.skip()
-    language = language_of(request)
+    language = visit.language
     examples = _examples(run, task, split, rows, language)
     number = min(max(1, int(question)), len(examples))
     return _answers(run, task, rows, examples, number, language)
@@ -329,13 +333,14 @@ def _questions(run: str, task: str, split: str) -> list[Example]:
 # ── the front, and what a candidate is made of ────────────────────────────────────────────────
 
 
-def draw_pictures(run: Run, which: str | None, request: gr.Request) -> list[Any]:
+def draw_pictures(look: Look, which: str | None) -> list[Any]:
     """Front, menu of candidates and recipe; the first of a run wait for torch.
 
     Args:
         which: the candidate that is looked into; None for a run that was not open yet.
     """
-    language = language_of(request)
+    run, language = look.run, look.visit.language
+    which = None if look.fresh else which
     choices = [(say(language, "best_candidate"), "best")] + [
         (label, str(number)) for label, number in candidate_choices(run, store(), language)
     ]
@@ -451,9 +456,9 @@ def _source_properties(run: str) -> dict[str, dict[str, float]]:
     }
 
 
-def look_inside(run: str | None, which: str | None, request: gr.Request) -> str:
+def look_inside(visit: Visit, run: str | None, which: str | None) -> str:
     """What another candidate is made of."""
-    return draw_recipe(store().run(run), which, language_of(request)) if run else ""
+    return draw_recipe(visit.who.run(store(), run), which, visit.language)
 
 
 def draw_recipe(run: Run, which: str | None, language: str) -> str:

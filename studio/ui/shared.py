@@ -1,18 +1,12 @@
-"""What every tab needs: the store, errors as toasts, the reader's language, and lists of choices.
+"""What every tab needs: the store, the engine once it is loaded, and lists of choices.
 
 Knows Gradio and the run store; refuses to know any tab.
 """
 
 import contextlib
-import functools
-import inspect
 import logging
 import threading
-from collections.abc import Callable
 from functools import cache, lru_cache
-from typing import Any
-
-import gradio as gr
 
 from studio import api
 from studio.errors import StudioError
@@ -21,8 +15,7 @@ from studio.runs.front import front
 from studio.runs.records import Candidate, Run
 from studio.runs.store import Store
 from studio.tasks import load_task
-from studio.ui import strings, words
-from studio.ui.markup import esc
+from studio.ui import words
 
 _ENGINE = threading.Lock()
 log = logging.getLogger("studio.ui")
@@ -46,49 +39,6 @@ def engine() -> None:
     """
     with _ENGINE:
         _load_engine()
-
-
-def language_of(request: gr.Request | None) -> str:
-    """The language that the reader's browser asks for."""
-    headers = getattr(request, "headers", None) or {}
-    return strings.language(headers.get("accept-language"))
-
-
-def toast(handler: Callable) -> Callable:
-    """A handler whose errors are toasts: a StudioError's sentence; the rest goes to the log."""
-
-    def told(error: Exception) -> gr.Error:
-        if isinstance(error, StudioError):
-            return gr.Error(esc(error), duration=15, print_exception=False)
-        log.exception("in %s", handler.__name__)
-        return gr.Error(
-            "Something went wrong that should not have; the log of the Studio says what.",
-            print_exception=False,
-        )
-
-    if inspect.isgeneratorfunction(handler):
-
-        @functools.wraps(handler)
-        def streamed(*args: Any, **kwargs: Any):
-            try:
-                yield from handler(*args, **kwargs)
-            except gr.Error:
-                raise
-            except Exception as error:
-                raise told(error) from error
-
-        return streamed
-
-    @functools.wraps(handler)
-    def called(*args: Any, **kwargs: Any):
-        try:
-            return handler(*args, **kwargs)
-        except gr.Error:
-            raise
-        except Exception as error:
-            raise told(error) from error
-
-    return called
 
 
 def run_choices(runs: list[Run]) -> list[tuple[str, str]]:

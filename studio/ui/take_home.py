@@ -11,11 +11,12 @@ import gradio as gr
 
 from studio import api
 from studio.errors import StudioError
-from studio.runs import Candidate, Run
+from studio.runs import Candidate
 from studio.ui import pieces
 from studio.ui.markup import esc
-from studio.ui.shared import candidate_choices, engine, language_of, store, toast
+from studio.ui.shared import candidate_choices, engine, store
 from studio.ui.strings import say, text
+from studio.ui.wiring import Look, Panel, Visit, Wires
 
 _NAME = re.compile(r"[\w][\w.-]{0,99}")
 _FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
@@ -24,14 +25,13 @@ CARD_CHARACTERS = 50_000
 
 @dataclass(frozen=True)
 class TakeHome:
-    """The tab's components that other parts of the page wire up."""
+    """What other parts of the page wire up."""
 
     candidate: gr.Dropdown
-    path: gr.Textbox
-    files: gr.HTML
+    panels: list[Panel]
 
 
-def build(run: gr.Dropdown) -> TakeHome:
+def build(wires: Wires, run: gr.Dropdown) -> TakeHome:
     """Lay the tab out; ``run`` is the page's run picker."""
     with gr.Row(elem_classes="es-columns"):
         with gr.Column(scale=5, min_width=320, elem_classes="es-panel"):
@@ -63,37 +63,41 @@ def build(run: gr.Dropdown) -> TakeHome:
             opened = gr.State(False)
             with gr.Accordion(text("card"), open=False, elem_id="card") as accordion:
                 card = gr.Markdown()
-    export.click(
-        toast(write),
+    wires.on(
+        export.click,
+        write,
         [run, candidate, folder],
         [path, files],
+        shown="full",
         show_progress_on=[files],
         concurrency_limit=2,
-        api_visibility="private",
     )
-    gr.on(
+    wires.on(
         [candidate.change, folder.change, run.change],
         _command,
         [run, candidate, folder],
         command,
-        show_progress="hidden",
-        api_visibility="private",
     )
-    quiet = {"show_progress": "hidden", "api_visibility": "private"}
-    accordion.expand(lambda: True, None, opened, **quiet)
-    accordion.collapse(lambda: False, None, opened, **quiet)
-    gr.on(
+    wires.on(accordion.expand, lambda visit: True, None, opened)
+    wires.on(accordion.collapse, lambda visit: False, None, opened)
+    wires.on(
         [opened.change, candidate.change, run.change],
-        toast(preview),
+        preview,
         [run, candidate, opened],
         card,
         trigger_mode="always_last",
-        **quiet,
     )
-    return TakeHome(candidate, path, files)
+    panel = Panel(
+        name="take_home",
+        parts=[candidate, path, files],
+        key=lambda look: (look.run.status, look.progress.done // 8),
+        draw=draw,
+        blank=lambda language: [gr.skip()] * 3,
+    )
+    return TakeHome(candidate, [panel])
 
 
-def _command(run: str | None, candidate: Any, folder: str | None) -> str:
+def _command(visit: Visit, run: str | None, candidate: Any, folder: str | None) -> str:
     """The equivalent command line, for names that a shell takes as they are."""
     if not run:
         return ""
@@ -107,12 +111,9 @@ def _folder_name(run: str, candidate: str) -> str:
     return f"{run}-{candidate}"
 
 
-def write(
-    run: str | None, candidate: Any, folder: str | None, request: gr.Request
-) -> tuple[Any, Any]:
+def write(visit: Visit, run: str | None, candidate: Any, folder: str | None) -> tuple[Any, Any]:
     """Export a candidate, then show where it is and its files."""
-    if not run:
-        raise StudioError("No run is chosen; pick one at the top of the page, or start one.")
+    run = visit.who.run(store(), run).id
     number = _chosen(run, candidate).id
     name = (folder or "").strip() or _folder_name(run, str(number))
     if not _NAME.fullmatch(name):
@@ -121,14 +122,15 @@ def write(
             "and underscores, beginning with a letter or digit."
         )
     engine()
-    out = api.export(run, api.exports() / name, number, store())
-    return gr.update(value=str(out), visible=True), pieces.files(out, language_of(request))
+    out = api.export(run, visit.who.folder("exports") / name, number, store())
+    return gr.update(value=str(out), visible=True), pieces.files(out, visit.language)
 
 
-def preview(run: str | None, candidate: Any, opened: bool) -> Any:
+def preview(visit: Visit, run: str | None, candidate: Any, opened: bool) -> Any:
     """The model card that an export would write, once somebody looks."""
     if not run or not opened:
         return gr.skip()
+    run = visit.who.run(store(), run).id
     engine()
     try:
         card = api.card(run, _chosen(run, candidate).id, store())
@@ -143,12 +145,13 @@ def _chosen(run: str, candidate: Any) -> Candidate:
     return store().pick(run, given)
 
 
-def draw(run: Run, language: str, *, first: bool) -> list[Any]:
+def draw(look: Look) -> list[Any]:
     """The candidates there are, and, for another run, an empty right side."""
+    run, language = look.run, look.visit.language
     choices = [(say(language, "best_candidate"), "best")] + [
         (label, str(number)) for label, number in candidate_choices(run, store(), language)
     ]
-    if not first:
+    if not look.fresh:
         return [gr.update(choices=choices), gr.skip(), gr.skip()]
     return [
         gr.update(choices=choices, value="best"),

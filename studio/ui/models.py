@@ -13,12 +13,17 @@ from studio.errors import StudioError
 from studio.recipe import Recipe
 from studio.ui.markup import esc
 from studio.ui.pieces import empty
-from studio.ui.shared import engine, language_of, store, toast
+from studio.ui.shared import engine, store
 from studio.ui.strings import say, text
+from studio.ui.wiring import Visit, Wires
 
 
-def build(
-    inputs: Sequence[gr.components.Component], recipe_of: Callable[..., Recipe]
+def build(wires: Wires) -> None:
+    """Lay the Models tab out."""
+
+
+def of_recipe(
+    wires: Wires, inputs: Sequence[gr.components.Component], recipe_of: Callable[..., Recipe]
 ) -> gr.Accordion:
     """The closed card, which shows the recipe in view whenever it is opened.
 
@@ -28,15 +33,17 @@ def build(
     with gr.Accordion(text("models"), open=False, elem_id="models") as accordion:
         shown = gr.HTML(elem_id="model-cards")
 
-    def show(request: gr.Request, *given: Any) -> str:
-        return look(recipe_of(*given), language_of(request))
+    def show(visit: Visit, *given: Any) -> str:
+        return look(visit, recipe_of(*given))
 
-    accordion.expand(toast(show), list(inputs), shown, api_visibility="private")
+    wires.on(accordion.expand, show, list(inputs), shown, shown="full")
     return accordion
 
 
-def look(recipe: Recipe, language: str) -> str:
+def look(visit: Visit, recipe: Recipe) -> str:
     """The cards of a recipe's models, and what the recipe takes."""
+    visit.who.recipe_models(store(), recipe)
+    language = visit.language
     engine()
     cards = "".join(card(one, language) for one in api.cards(recipe, store()))
     try:
