@@ -1,5 +1,7 @@
 """Every word of the page, in English, Japanese and Chinese: one table, two ways to read it.
 
+Words of one tab alone are in :mod:`studio.ui.tables`, and join the table here.
+
 ``text(key)`` is for components: Gradio translates it in the browser. ``say(language, key, …)`` is
 for HTML made on the server. Knows no components; sentences of errors are not here, they come from
 the rooms that raise them.
@@ -8,6 +10,8 @@ the rooms that raise them.
 from functools import cache
 from typing import TYPE_CHECKING
 
+from studio.ui.tables import TABLES
+
 if TYPE_CHECKING:
     import gradio as gr
 
@@ -15,7 +19,7 @@ if TYPE_CHECKING:
 NAMES = {"en": "English", "ja": "日本語", "zh": "中文"}
 LANGUAGES = tuple(NAMES)
 
-#: key → (English, Japanese, Chinese)
+#: key → (English, Japanese, Chinese), of what no tab has for itself
 TABLE: dict[str, tuple[str, str, str]] = {
     "tagline": (
         "Evolve a recipe that merges language models, talk to the result, take it home.",
@@ -212,151 +216,6 @@ TABLE: dict[str, tuple[str, str, str]] = {
         "候補：採点済み {n} 件の上位 {shown} 件",
         "候选：已评测 {n} 个中得分最高的 {shown} 个",
     ),
-    # ── results ──
-    "report": ("Scores on the test questions", "テスト問題の得点", "测试题得分"),
-    "report_note": (
-        "Never seen by the search. The bar is the 95 % confidence interval.",
-        "探索では使っていない問題。帯は 95 % 信頼区間。",
-        "搜索从未见过。条形为 95% 置信区间。",
-    ),
-    "report_empty": (
-        "Test scores appear when the search has ended. Until then, the search's own questions "
-        "are shown below.",
-        "テストの得点は探索の終了後に出ます。それまでは探索用の問題を下に示します。",
-        "测试得分在搜索结束后出现。此前，下面显示搜索所用的题目。",
-    ),
-    "col_model": ("Model", "モデル", "模型"),
-    "col_role": ("Role", "役割", "角色"),
-    "col_interval": ("95 % interval", "95 % 区間", "95% 区间"),
-    "role_base": ("base", "ベース", "基础"),
-    "role_source": ("source", "元モデル", "来源"),
-    "role_evolved": ("evolved merge", "進化したマージ", "进化的合并"),
-    "role_stage": ("winner of the first search", "最初の探索の勝者", "首轮搜索优胜"),
-    "role_exported": ("as exported", "書き出した形", "导出后"),
-    "role_random": ("random search", "ランダム探索", "随机搜索"),
-    "strip": ("Question by question", "問題ごと", "逐题对比"),
-    "strip_note": (
-        "One column per question. Click one, or use the arrow keys, to read the answers.",
-        "1 列が 1 問。クリックか矢印キーで解答を読めます。",
-        "每列一题。点击或用方向键查看回答。",
-    ),
-    "strip_empty": (
-        "The strip appears once the sources are scored.",
-        "元モデルが採点されると表示されます。",
-        "来源评测后显示。",
-    ),
-    "test_split": ("test questions", "テスト問題", "测试题"),
-    "dev_split": ("the search's questions", "探索用の問題", "搜索题目"),
-    "right": ("right", "正解", "正确"),
-    "language_wrong": (
-        "right number, wrong language",
-        "数は正しいが言語が違う",
-        "数字对但语言不对",
-    ),
-    "wrong": ("wrong", "不正解", "错误"),
-    # ── scores between 0 and 1 ──
-    "metric_accuracy": ("accuracy", "正答率", "正确率"),
-    "metric_rouge_l": ("ROUGE-L", "ROUGE-L", "ROUGE-L"),
-    "metric_clip_score": ("CLIPScore", "CLIPScore", "CLIPScore"),
-    "metric_other": ("score", "得点", "得分"),
-    "metric_mean": ("mean score", "平均点", "平均得分"),
-    "full_score": ("100", "100", "100"),
-    "part_score": (
-        "in between: the taller, the better",
-        "部分点：高いほど良い",
-        "部分得分：越高越好",
-    ),
-    "no_score": ("0", "0", "0"),
-    "counts_empty": (
-        "another language: counts as empty",
-        "他の言語：空とみなす",
-        "其他语言：视为空",
-    ),
-    "question_picture": ("The question's picture", "問題の画像", "题目图片"),
-    "merge_leads": (
-        "The merge answers {n} questions better than every source.",
-        "マージはどの元モデルよりも {n} 問でよく答えます。",
-        "合并在 {n} 道题上答得比所有来源都好。",
-    ),
-    "only_merge": (
-        "{n} questions that no source gets right are solved by the merge.",
-        "どの元モデルも解けない {n} 問をマージが解きます。",
-        "合并解出了 {n} 道所有来源都答错的题。",
-    ),
-    "question": ("Question", "問題", "题目"),
-    "question_of": ("Question {i} of {n}", "問題 {i} / {n}", "第 {i} 题，共 {n} 题"),
-    "expected": ("Right answer", "正解", "正确答案"),
-    "question_gone": (
-        "{example}: the file with this question is gone or has changed.",
-        "{example}：この問題のファイルがないか、変更されています。",
-        "{example}：该题所在的文件已不存在或已更改。",
-    ),
-    "no_answer": ("(no answer)", "（無回答）", "（无回答）"),
-    "which_recipe": ("Look inside", "中身を見る", "查看内部"),
-    "heat": ("What this merge is made of", "このマージの中身", "该合并的配方"),
-    "heat_note": (
-        "Candidate {n}. Weight of each source by layer group; the small number is the density, the "
-        "share of its differences from the base that is kept.",
-        "候補 {n}。層グループごとの各元モデルの重み。小さい数字は密度（差分を残す割合）。",
-        "候选 {n}。各层组中每个来源的权重；小号数字为密度（保留的与基础模型差异的比例）。",
-    ),
-    "heat_note_plain": (
-        "Candidate {n}. Weight of each source by layer group.",
-        "候補 {n}。層グループごとの各元モデルの重み。",
-        "候选 {n}。各层组中每个来源的权重。",
-    ),
-    "heat_note_t": (
-        "Candidate {n}. How far each layer group goes from the first source to the second.",
-        "候補 {n}。層グループごとに、第 1 の元モデルから第 2 へどこまで進むか。",
-        "候选 {n}。各层组从第一个来源走向第二个来源的程度。",
-    ),
-    "path": (
-        "The path through the layers",
-        "層を通る経路",
-        "穿过各层的路径",
-    ),
-    "path_note": (
-        "Candidate {n}: {length} layers, from top to bottom, one lane per model. The bar shows "
-        "what a layer's input is scaled by; ↻2 marks a layer passed for the second time.",
-        "候補 {n}：{length} 層、上から下へ、モデルごとに 1 列。棒は層の入力の倍率。"
-        "↻2 は 2 回目に通る層。",
-        "候选 {n}：{length} 层，自上而下，每个模型一列。条形为该层输入的缩放倍数；"
-        "↻2 表示第二次经过的层。",
-    ),
-    "step": ("Step", "順", "步"),
-    "scale": ("Input ×", "入力 ×", "输入 ×"),
-    "main_model": ("main", "主", "主"),
-    "layer_n": ("layer {n}", "層 {n}", "层 {n}"),
-    "front": ("The front", "フロント", "前沿"),
-    "front_note": (
-        "★ {n} of {total} candidates that no other beats in every objective, on the search's "
-        "questions. Click one, or press Enter on it, to look inside.",
-        "★ 全目標で他に負けない候補（{total} 件中 {n} 件、探索用問題）。"
-        "クリックか Enter で中身を表示。",
-        "★ 没有其他候选在所有目标上都胜过的 {n} 个（共 {total} 个，搜索题目）。"
-        "点击或按 Enter 查看内部。",
-    ),
-    "front_size": (
-        "A larger dot: more {name}.",
-        "点が大きいほど {name} が大きい。",
-        "点越大，{name} 越大。",
-    ),
-    "front_empty": (
-        "The front appears with the first scored candidates of the last search.",
-        "フロントは最後の探索の最初の候補が採点されると表示されます。",
-        "最后一轮搜索的首批候选评测后显示前沿。",
-    ),
-    "on_front": ("on the front", "フロント上", "在前沿上"),
-    "beaten": ("beaten", "他に劣る", "被支配"),
-    "role_source_point": ("source or base", "元モデル・ベース", "来源或基础"),
-    "length": ("layers", "層数", "层数"),
-    "parameters": ("parameters", "パラメータ数", "参数量"),
-    "less_is_better": ("fewer is better", "少ないほど良い", "越少越好"),
-    "n_layers": ("{n} layers", "{n} 層", "{n} 层"),
-    "n_parameters": ("{n} parameters", "パラメータ {n}", "参数 {n}"),
-    "group": ("Layer group", "層グループ", "层组"),
-    "density": ("density", "密度", "密度"),
-    "weight": ("weight", "重み", "权重"),
     # ── chat ──
     "speaker": ("Talk to", "話す相手", "对话模型"),
     "speaker_info": (
@@ -577,6 +436,8 @@ TABLE: dict[str, tuple[str, str, str]] = {
         "每列一题，各行相同；悬停可阅读题目。",
     ),
 }
+for _more in TABLES:
+    TABLE |= _more
 
 
 def say(language: str, key: str, **values: object) -> str:

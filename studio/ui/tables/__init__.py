@@ -1,0 +1,8 @@
+"""The page's words by tab: a module each, with a ``TABLE`` of key → (English, Japanese, Chinese).
+
+Knows which tables there are; :mod:`studio.ui.strings` makes one of them all and reads it.
+"""
+
+from studio.ui.tables import front
+
+TABLES: tuple[dict[str, tuple[str, str, str]], ...] = (front.TABLE,)
