@@ -85,6 +85,15 @@ def looks() -> dict[str, Any]:
     """What ``launch`` is to be told: looks, languages, and how large an upload may be."""
     theme = gr.themes.Default(
         primary_hue="teal", neutral_hue="slate", font=FONTS, font_mono=MONO, radius_size="sm"
+    ).set(
+        # Gradio's own are too pale to be read by everybody (WCAG asks for a contrast of 4.5)
+        block_info_text_color="*neutral_500",
+        block_info_text_color_dark="*neutral_400",
+        body_text_color_subdued="*neutral_500",
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_dark="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_hover_dark="*primary_800",
     )
     return {
         "theme": theme,

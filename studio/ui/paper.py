@@ -90,7 +90,7 @@ def _table(rows: list[dict[str, Any]], language: str) -> str:
     return (
         f'<figure class="es-figure es-report es-paper">'
         f"<figcaption>{esc(say(language, 'paper_table'))}</figcaption>"
-        f'<p class="note">{esc(say(language, "paper_table_note"))}</p><div class="scroll">'
+        f'<p class="note">{esc(say(language, "paper_table_note"))}</p><div class="scroll" tabindex="0">'
         f"<table><thead><tr>{head}{pieces.scale_cell()}</tr></thead>"
         f"<tbody>{''.join(body)}</tbody></table></div></figure>"
     )
@@ -114,7 +114,7 @@ def _findings(rows: list[dict[str, str]], language: str) -> str:
     return (
         f'<figure class="es-figure es-findings"><figcaption>{esc(say(language, "findings"))}'
         f'</figcaption><p class="note">{esc(say(language, "findings_note"))}</p>'
-        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+        f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
         f"</div></figure>"
     )
 
