@@ -22,8 +22,8 @@ from studio.workspace import subfolder, workspace
 
 #: Days after which what a public's visitors left is deleted.
 EXPIRY_DAYS = 7
-#: Answers that all searches of a public run may ask for: what the sample run took, and some more.
-MAX_ANSWERS = 60_000
+#: Answers that all searches of a public run may ask for: the bundled recipes', and no more.
+MAX_ANSWERS = 64_000
 #: Sources of a public run; each is held in memory.
 MAX_SOURCES = 4
 #: Tasks that a public run may name: their data is bundled, or the visitor's own upload.
