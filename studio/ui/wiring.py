@@ -19,6 +19,7 @@ from studio.errors import StudioError
 from studio.runs import Progress, Run
 from studio.ui import strings
 from studio.ui.markup import esc
+from studio.ui.sentences import translate
 from studio.visitors import Visitor, is_public, owner_of
 
 log = logging.getLogger("studio.ui")
@@ -45,6 +46,10 @@ class Visit:
     def say(self, key: str, **values: object) -> str:
         """Words in the page's language; not escaped."""
         return strings.say(self.language, key, **values)
+
+    def sentence(self, error: object) -> str:
+        """What a room said, in the page's language; not escaped."""
+        return translate(self.language, str(error))
 
     def of(self, token: str, guest: frozenset[str]) -> "Visit":
         """The same visit of a browser that has just been given a token, or followed a link."""
@@ -247,7 +252,10 @@ def told(error: Exception, handler: Callable, language: str) -> gr.Error:
     """An error as a toast: a StudioError's sentence; of anything else, the log has it all."""
     if isinstance(error, StudioError):
         return gr.Error(
-            esc(error), duration=15, print_exception=False, title=strings.say(language, "error")
+            esc(translate(language, str(error))),
+            duration=15,
+            print_exception=False,
+            title=strings.say(language, "error"),
         )
     log.exception("in %s", handler.__name__)
     return gr.Error(
@@ -259,7 +267,7 @@ def told(error: Exception, handler: Callable, language: str) -> gr.Error:
 
 def warn(visit: Visit, sentence: object) -> None:
     """A warning as a toast, in the page's language."""
-    gr.Warning(esc(sentence), title=visit.say("warning"))
+    gr.Warning(esc(visit.sentence(sentence)), title=visit.say("warning"))
 
 
 def note(visit: Visit, key: str, **values: object) -> None:
