@@ -2,14 +2,22 @@
 
 from typing import Any
 
+from studio.api.processes import wake
 from studio.recipe import Recipe
 from studio.runs import Candidate, Evaluation, Progress, Store
 from studio.runs import progress as reading
 
 
 def progress(run: str, store: Store | None = None) -> Progress:
-    """Where a run stands now: see :class:`studio.runs.Progress`."""
-    return reading.progress(store or Store(), run)
+    """Where a run stands now: see :class:`studio.runs.Progress`.
+
+    One that waits wakes the workspace's worker, should that have been killed.
+    """
+    store = store or Store()
+    found = reading.progress(store, run)
+    if found.position:
+        wake(store)
+    return found
 
 
 def curve(run: str, store: Store | None = None) -> dict[str, list[tuple[int, float]]]:

@@ -8,8 +8,23 @@ from studio.runs.records import split_reference
 
 
 def as_recipe(recipe: Recipe | str | Path) -> Recipe:
-    """A recipe, or the one in a file; raises StudioError as :meth:`studio.recipe.Recipe.load`."""
-    return recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
+    """A recipe, or the one in a file, with the precision that "auto" stands for on this machine.
+
+    Raises:
+        StudioError: as :meth:`studio.recipe.Recipe.load`.
+    """
+    recipe = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
+    if recipe.precision != "auto":
+        return recipe
+    from studio.models.precision import automatic
+
+    return recipe.model_copy(update={"precision": automatic()})
+
+
+def duplicate(run: str, store: Store | None = None) -> Recipe:
+    """The recipe of a run, to start another from."""
+    record = (store or Store()).run(run)
+    return Recipe.from_yaml(record.recipe, f"The recipe of run {record.id}")
 
 
 def anchor_all(recipe: Recipe, store: Store) -> Recipe:

@@ -1,6 +1,8 @@
 """Commands about runs: begin one, go on, stop, look at them, forget them."""
 
+import os
 import time
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,14 +32,21 @@ if TYPE_CHECKING:
 @app.command()
 def evolve(
     recipe: Annotated[Path, typer.Argument(help="A recipe, see recipes/ for examples.")],
+    seeds: Annotated[
+        int, typer.Option(min=1, max=100, help="Run it with so many seeds, one after another.")
+    ] = 1,
     as_json: Json = False,
 ) -> None:
     """Run a recipe from start to report. Ctrl-C stops it; `resume` goes on."""
     from studio import api
+    from studio.runs.records import FINISHED
 
     store = api.open_store()
-    run = api.create(recipe, store)
-    _work(run, store, as_json)
+    for one in api.reseeded(recipe, seeds):
+        run = api.create(one, store)
+        _work(run, store, as_json)
+        if store.run(run).status != FINISHED:
+            break
 
 
 @app.command()
@@ -51,21 +60,35 @@ def resume(run: RunId, as_json: Json = False) -> None:
 
 @app.command()
 def worker(
-    run: RunId,
-    store: Annotated[Path, typer.Option(help="The run store; the workspace's by default.")],
+    store: Annotated[Path, typer.Option(help="The run store of the workspace.")],
 ) -> None:
-    """Work on a run without showing anything: what the page starts."""
+    """Work on the queued runs, one after another, without showing anything: what the page wakes."""
     from studio import api
     from studio.runs import Store
 
-    api.take_up(run, Store(store))
+    if hasattr(os, "nice"):
+        os.nice(5)  # whoever looks at the page comes first
+
+    def failed(run: str, error: Exception) -> None:
+        said = traceback.format_exception(error)
+        err.print(plain(f"Run {run}: {error}" if isinstance(error, StudioError) else "".join(said)))
+
+    api.work_off(Store(store), failed)
 
 
 @app.command()
-def stop(run: RunId) -> None:
-    """Ask a run to stop within a batch."""
+def stop(
+    run: RunId,
+    finish: Annotated[
+        bool, typer.Option("--finish", help="End the search only: compare finalists and report.")
+    ] = False,
+) -> None:
+    """Ask a run to stop within a batch, or to finish early with what it has found."""
     from studio import api
 
+    if finish:
+        api.finish(run)
+        return out.print(f"Run {run} ends its search, then reports.")
     api.stop(run)
     out.print(f"Run {run} stops within a batch; `resume {run}` goes on.")
 

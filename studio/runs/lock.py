@@ -17,13 +17,15 @@ if TYPE_CHECKING:
 WORKER = "worker"
 #: Seconds after which a lock is no longer another's glance, which takes it for an instant.
 GLANCE = 2.0
+#: The same for who cannot wait so long, and may be wrong once in a while.
+INSTANT = 0.04
 
 
 def try_hold(store: "Store", name: str, patience: float = 0.0) -> FileLock | None:
     """Take a lock within ``patience`` seconds; None if another process holds it."""
     lock = FileLock(subfolder(store.folder, "locks") / f"{name}.lock")
     try:
-        lock.acquire(timeout=patience)
+        lock.acquire(timeout=patience, poll_interval=0.01)
     except Timeout:
         return None
     return lock

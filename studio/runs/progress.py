@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from studio.recipe import Recipe
 from studio.runs.lock import is_held
-from studio.runs.records import FINISHED, QUEUED, RUNNING, Event, Run
+from studio.runs.records import FINISHED, QUEUED, RUNNING, Candidate, Event, Run
 from studio.runs.store import Store
 
 #: How many of the latest candidates the speeds are averaged over.
 _RECENT = 16
-#: Seconds after which a worker that did not begin will not: importing torch takes a few.
+#: Seconds after which whoever made a run to work on it at once has not begun, and will not.
 _STARTING = 60
 
 
@@ -26,6 +26,8 @@ class Progress:
         tokens_per_second, candidates_per_minute: over the latest candidates.
         eta: seconds until the report is complete, None while unknown.
         elapsed: seconds worked, over all sessions.
+        position: 0 at work, 1 next in the queue, 2 after that; None for any other run.
+        wait: seconds until its turn in the queue, None while unknown and for a run not queued.
     """
 
     run: Run
@@ -39,6 +41,8 @@ class Progress:
     candidates_per_minute: float
     eta: float | None
     elapsed: float
+    position: int | None = None
+    wait: float | None = None
 
 
 def progress(store: Store, run: str) -> Progress:
@@ -57,10 +61,11 @@ def progress(store: Store, run: str) -> Progress:
     best = store.best(record.id)
     recent = scored[-_RECENT:]
     seconds = sum(c.seconds for c in recent)
-    answers = sum(c.examples for c in recent)
+    state = _state(store, record)
+    position, wait = _place(store, record, state)
     return Progress(
         run=record,
-        state=_state(store, record, events),
+        state=state,
         stage=phases[-1] if phases and record.status == RUNNING else "",
         done=done,
         total=total,
@@ -68,8 +73,10 @@ def progress(store: Store, run: str) -> Progress:
         best_id=best.id if best else None,
         tokens_per_second=sum(c.tokens for c in recent) / seconds if seconds else 0.0,
         candidates_per_minute=60 * len(recent) / seconds if seconds else 0.0,
-        eta=_eta(store, record, events, seconds / answers) if answers else None,
+        eta=_eta(store, record, events, recent),
         elapsed=record.seconds,
+        position=position,
+        wait=wait,
     )
 
 
@@ -84,15 +91,46 @@ def curve(store: Store, run: str) -> dict[str, list[tuple[int, float]]]:
     return lines
 
 
-def _eta(store: Store, record: Run, events: list[Event], pace: float) -> float | None:
-    """Seconds left at a pace (seconds per answer): search, finalists and report."""
+def _eta(store: Store, record: Run, events: list[Event], recent: list[Candidate]) -> float | None:
+    """Seconds left at the pace of recent candidates: search, finalists and report.
+
+    Before the first candidate, what the run was estimated to take.
+    """
     if record.status == FINISHED:
         return 0.0
     work = next((e.payload["answers"] for e in events if e.kind == "inputs"), None)
-    return None if work is None else max(0, work - store.answers(record.id)) * pace
+    answers = sum(c.examples for c in recent)
+    if work is None or not answers:
+        return None if record.expected is None else max(0.0, record.expected - record.seconds)
+    pace = sum(c.seconds for c in recent) / answers
+    return max(0, work - store.answers(record.id)) * pace
 
 
-def _state(store: Store, record: Run, events: list[Event]) -> str:
+def _place(store: Store, record: Run, state: str) -> tuple[int | None, float | None]:
+    """A run's position in the queue, and the seconds until its turn."""
+    if state in ("running", "stopping"):
+        return 0, 0.0
+    queue = store.queue() if state == QUEUED else []
+    ids = [run.id for run in queue]
+    if record.id not in ids:
+        return None, None
+    ahead = ids.index(record.id)
+    at_work = [
+        run
+        for run in store.runs()
+        if run.status == RUNNING and run.queued is not None and is_held(store, run.id)
+    ]
+    times = [_remaining(store, run) for run in [*at_work, *queue[:ahead]]]
+    return ahead + 1, None if None in times else float(sum(times))
+
+
+def _remaining(store: Store, record: Run) -> float | None:
+    """Seconds that a run will still take, None while unknown."""
+    scored = [c for c in store.candidates(record.id) if c.score is not None]
+    return _eta(store, record, store.events(record.id), scored[-_RECENT:])
+
+
+def _state(store: Store, record: Run) -> str:
     if record.status == RUNNING:
         if is_held(store, record.id):
             return "stopping" if record.stop else "running"
@@ -102,7 +140,8 @@ def _state(store: Store, record: Run, events: list[Event]) -> str:
     if record.status == QUEUED:
         if record.stop:
             return "stopped"
-        queued = events[-1].at if events else record.created
-        if time.time() - queued > _STARTING and not is_held(store, record.id):
+        # one in the queue waits however long it takes; any other was made to be begun at once
+        late = record.queued is None and time.time() - record.created > _STARTING
+        if late and not is_held(store, record.id):
             return "interrupted"
     return record.status

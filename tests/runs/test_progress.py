@@ -57,8 +57,7 @@ def test_a_run_that_ends_while_it_is_looked_at_was_not_interrupted(store, run, m
     assert state(store, run) == "finished"
 
 
-def test_a_worker_that_never_came_up_is_told(store, run, monkeypatch):
-    store.append(run, "queued", {})
+def test_whoever_did_not_begin_what_it_made_is_told(store, run, monkeypatch):
     assert state(store, run) == "queued"
     later = time.time() + 61
     monkeypatch.setattr(progress.time, "time", lambda: later)
@@ -66,6 +65,8 @@ def test_a_worker_that_never_came_up_is_told(store, run, monkeypatch):
     lock = hold(store, run)  # it was only slow
     assert state(store, run) == "queued"
     lock.release()
+    store.enqueue(run)  # in the queue it may wait for days
+    assert state(store, run) == "queued"
 
 
 def test_time_left_counts_finalists_and_report_too(store, run):
@@ -85,3 +86,34 @@ def test_time_left_counts_finalists_and_report_too(store, run):
     assert progress.progress(store, run).eta == pytest.approx(65)
     store.set_status(run, "finished")
     assert progress.progress(store, run).eta == 0
+
+
+def test_places_in_the_queue(store, run):
+    def place(name):
+        found = progress.progress(store, name)
+        return found.position, found.wait
+
+    recipe = store.run(run).recipe
+    second, third = (store.create_run("later", recipe) for _ in range(2))
+    assert place(run) == (None, None)  # made, but nobody put it in the queue
+    for name in (run, second, third):
+        store.enqueue(name)
+    assert [name.id for name in store.queue()] == [run, second, third]
+    assert [place(name)[0] for name in (run, second, third)] == [1, 2, 3]
+    assert [place(name)[1] for name in (run, second, third)] == [0, None, None]
+    store.enqueue(run, 100)  # once more: to the end, and with an estimate
+    assert [place(name)[0] for name in (second, third, run)] == [1, 2, 3]
+    store.enqueue(third, 40)
+    store.request_stop(second)
+    assert place(second) == (None, None)
+    assert place(run) == (1, 0) and place(third) == (2, 100)
+    lock = hold(store, run)
+    store.set_status(run, "running")
+    store.add_seconds(run, 30)
+    assert place(run) == (0, 0)
+    assert place(third) == (1, 70)
+    assert progress.progress(store, run).eta == 70  # until it has a pace of its own
+    lock.release()  # killed: nobody waits for it any more
+    assert place(run) == (None, None) and place(third) == (1, 0)
+    store.enqueue(second)
+    assert place(second) == (2, 40)

@@ -1,0 +1,89 @@
+"""Processes that outlive the one that starts them, above all the workspace's worker.
+
+Knows how a process is detached, bounded and logged, and when the worker needs waking. Refuses to
+know what it works on (`studio.api.queueing`).
+"""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from studio.runs import Store
+from studio.runs.lock import INSTANT, WORKER, is_held
+from studio.workspace import subfolder
+
+#: Seconds within which a worker that was woken has taken its lock, unless it cannot start at all.
+_WAKING = 15.0
+#: Bytes of a log after which it is begun anew.
+_LONG_LOG = 1 << 20
+
+
+def wake(store: Store | None = None) -> bool:
+    """Start a worker where runs wait and none is at work; whether one was started."""
+    store = store or Store()
+    # a glance of somebody else at the lock must not be taken for a worker
+    if not store.queue() or is_held(store, WORKER, INSTANT):
+        return False
+    note = waking(store)
+    try:
+        if time.time() - note.stat().st_mtime < _WAKING:
+            return False  # one is on its way
+    except OSError:
+        pass
+    note.touch()
+    detach(["worker", "--store", store.path], WORKER, store, _bounded())
+    return True
+
+
+def waking(store: Store) -> Path:
+    """The file that says since when a worker is on its way."""
+    return subfolder(store.folder, "locks") / f"{WORKER}.waking"
+
+
+def _bounded() -> dict[str, str]:
+    """Environment of a worker that leaves a core to the page; ``STUDIO_THREADS`` says otherwise."""
+    asked = os.environ.get("STUDIO_THREADS", "").strip()
+    if asked.isdigit() and int(asked) > 0:
+        threads = int(asked)
+    else:
+        allowed = getattr(os, "sched_getaffinity", None)
+        cores = len(allowed(0)) if allowed else os.cpu_count() or 1
+        threads = max(1, cores - 1)
+        already = os.environ.get("OMP_NUM_THREADS", "")
+        threads = min(threads, int(already)) if already.isdigit() and int(already) else threads
+    return {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+
+
+def detach(
+    arguments: list[str], name: str, store: Store, environment: Mapping[str, str] | None = None
+) -> None:
+    """Run a command of the Studio in a process that outlives this one; its log is NAME.log."""
+    log = subfolder(store.folder, "logs") / f"{name}.log"
+    detached: dict[str, Any] = (
+        {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.DETACHED_PROCESS}
+        if os.name == "nt"
+        else {"start_new_session": True}
+    )
+    root = Path(__file__).resolve().parents[2]
+    paths = [str(root), os.environ.get("PYTHONPATH", "")]
+    long = log.is_file() and log.stat().st_size > _LONG_LOG
+    with log.open("wb" if long else "ab") as said:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "studio", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+                **(environment or {}),
+            },
+            **detached,
+        )
+    # A child that ended stays a zombie until somebody waits for it.
+    threading.Thread(target=process.wait, daemon=True).start()
