@@ -52,10 +52,9 @@ def sentences(root: Path) -> dict[str, str]:
     source = _read(root)
     said: dict[str, str] = {}
     reader = _Reader(source, said)
+    own = set[str]().union(*map(_own_exceptions, source.trees.values()))
     for file, tree in source.trees.items():
-        spoken = SPOKEN | _own_exceptions(tree)
-        if file in WRAPPED:
-            spoken = spoken | {"ValueError"}
+        spoken = SPOKEN | own | ({"ValueError"} if file in WRAPPED else set())
         for call in _all(tree, ast.Call):
             if _name(call.func) in spoken and call.args:
                 reader.say(call.args[0], f"{file}:{call.lineno}")
@@ -191,6 +190,10 @@ class _Reader:
                     for returned in _all(function, (ast.Return, ast.Yield, ast.YieldFrom)):
                         if returned.value is not None:
                             self._phrase(returned.value, place)
+            case ast.Subscript(value=ast.Name() as table):
+                for row in (row for found in self._bound(table) for row in _rows(found)):
+                    self._phrase(row, place)
+                self._phrases(table, place)
             case ast.FormattedValue(value=inner) | ast.Subscript(value=inner):
                 self._phrases(inner, place)
 
@@ -297,10 +300,11 @@ def _look(
             homes = (node.name, *homes)
         case ast.Call():
             source.calls[_name(node.func)].append(node)
-        case ast.Assign(targets=[ast.Tuple(elts=names)], value=ast.Tuple(elts=values)) if len(
-            names
-        ) == len(values):
-            for name, value in zip(names, values, strict=True):
+        case ast.Assign(targets=[ast.Tuple(elts=names)], value=ast.Tuple(elts=values)):
+            for name, value in zip(names, values, strict=False):
+                bound.setdefault(_name(name), []).append(value)
+        case ast.Assign(targets=[ast.Tuple(elts=names)], value=ast.Subscript() as value):
+            for name in names:
                 bound.setdefault(_name(name), []).append(value)
         case (
             ast.Assign(targets=[ast.Name(id=name)], value=value)
@@ -345,6 +349,12 @@ def _elements(node: ast.expr) -> list[ast.expr]:
         case ast.GeneratorExp(elt=element) | ast.ListComp(elt=element):
             return [element]
     return []
+
+
+def _rows(table: ast.expr) -> list[ast.expr]:
+    """The texts that a literal table has as values, alone or in tuples."""
+    values = table.values if isinstance(table, ast.Dict) else []
+    return [text for value in values for text in _elements(value) or [value]]
 
 
 def _name(node: ast.expr) -> str:
