@@ -143,9 +143,14 @@ class DecodingSettings(_Section):
 
 
 class Budget(_Section):
-    """When to stop: candidates of each search (in both spaces there are two; baselines too)."""
+    """When to stop: candidates of each search (in both spaces there are two; baselines too).
+
+    ``hours`` of work in all sessions together: every search may take an equal part of them, and
+    what earlier ones left; then finalists are compared and the report is made.
+    """
 
     candidates: int = Field(default=240, ge=1, le=1_000_000)
+    hours: float | None = Field(default=None, gt=0, le=100_000, allow_inf_nan=False)
 
 
 @dataclass(frozen=True)
@@ -199,7 +204,7 @@ class Recipe(_Section):
     search: Search = Search()
     budget: Budget = Budget()
     report: list[Objective] = []
-    precision: Literal["fp32", "bf16", "int8", "nf4"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16", "fp16", "int8", "nf4"] = "fp32"
     base_storage: Literal["packed", "int8", "bf16", "paged"] = "packed"
     batch_size: int | Literal["auto"] = Field(default=128)
     decoding: DecodingSettings = DecodingSettings()

@@ -139,6 +139,8 @@ def test_any_space_and_any_objectives_survive_the_record(
         ({"search": 3}, "'search'"),
         ({"budget": {"candidates": "many"}}, "'budget.candidates'"),
         ({"budget": {"candidates": 0}}, "'budget.candidates'"),
+        ({"budget": {"hours": 0}}, "'budget.hours'.*greater than 0"),
+        ({"budget": {"hours": float("inf")}}, "'budget.hours'.*finite"),
         ({"precision": "fp8"}, "'precision'"),
         ({"seed": -1}, "'seed'.*greater than or equal to 0"),
         ({"name": ""}, "'name'"),

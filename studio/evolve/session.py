@@ -8,6 +8,7 @@ are proposed (`studio.evolve.search`) and what is reported (`studio.evolve.repor
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -176,12 +177,13 @@ class Session:
         Raises:
             Stopped, Paused, StudioError: as `Executor.run`.
         """
-        for job, found in self.executor.run(jobs):
-            self.store.record_evaluation(self.run, *whole(job, found))
-            now = time.monotonic()
-            self.store.add_seconds(self.run, now - self._clock)
-            self._clock = now
-            yield
+        with closing(self.executor.run(jobs)) as going:
+            for job, found in going:
+                self.store.record_evaluation(self.run, *whole(job, found))
+                now = time.monotonic()
+                self.store.add_seconds(self.run, now - self._clock)
+                self._clock = now
+                yield
 
     def measure_models(self, task: "Task", split: str, count: int) -> Iterator[None]:
         """Score base and sources as they are on a task."""
