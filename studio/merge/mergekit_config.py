@@ -86,14 +86,14 @@ def mergekit_yaml(space: ParameterSpace, genome: np.ndarray, dtype: str) -> str 
     """A mergekit configuration that merges as ``genome`` does, or None (see `mergekit_obstacle`).
 
     Args:
-        dtype: of the result, "float32" or "bfloat16"; mergekit computes in float32 either way,
-            as the Studio does.
+        dtype: of the result, "float32", "bfloat16" or "float16"; mergekit computes in float32 in
+            any case, as the Studio does.
 
     Raises:
         StudioError: the genome does not belong to the space, or the dtype is another.
     """
-    if dtype not in ("float32", "bfloat16"):
-        raise StudioError(f"There is no dtype '{dtype}' here; use float32 or bfloat16.")
+    if dtype not in ("float32", "bfloat16", "float16"):
+        raise StudioError(f"There is no dtype '{dtype}' here; use float32, bfloat16 or float16.")
     settings = space.part_settings(genome)
     if mergekit_obstacle(space):
         return None

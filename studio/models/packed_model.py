@@ -15,6 +15,7 @@ from torch.nn import functional
 from studio.errors import StudioError
 from studio.models.model import Model
 from studio.models.packed import BITS, SMALLEST_PACKED, Packed
+from studio.models.precision import half
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -100,8 +101,8 @@ def base_bits(form: str, kind: str) -> float:
 
 
 def compute_dtype(device: torch.device | str) -> torch.dtype:
-    """What packed models compute in: bfloat16 on a GPU, float32 on a CPU."""
-    return torch.float32 if torch.device(device).type == "cpu" else torch.bfloat16
+    """What packed models compute in: float32 on a CPU, 16 bits on a GPU (see `half`)."""
+    return torch.float32 if torch.device(device).type == "cpu" else half(device)
 
 
 def linear_layers(model: "PreTrainedModel") -> Iterator[tuple[str, nn.Linear]]:
