@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import ipywidgets as widgets
 import numpy as np
 
+from studio.api.recipes import as_recipe
 from studio.errors import StudioError
 from studio.recipe import Recipe
 from studio.runs.records import Evaluation
@@ -66,7 +67,7 @@ class MergeByHand(widgets.VBox):
     ):
         from studio.evolve.spaces import first_space
 
-        recipe = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
+        recipe = as_recipe(recipe)
         if recipe.stages()[0].space.type != "parameter":
             raise StudioError(
                 "A path has no weights to move by hand; give the recipe a parameter space."
