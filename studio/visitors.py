@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from studio.errors import StudioError
+from studio.models import access
 from studio.models.sources import bundled
 from studio.recipe import DataFlow, Recipe
 from studio.runs.records import QUEUED, RUNNING, Run, split_reference
@@ -71,7 +72,7 @@ class Visitor:
         public: whether there are other visitors whose things are none of theirs.
         guest: ids of runs that were opened through a read-only link.
         host: whether they run the Studio: locally, or signed in as the Space's owner.
-        token: the access token of a signed-in visitor, for the hub alone.
+        token: the access token of a signed-in visitor, for the hub alone; kept nowhere.
     """
 
     owner: str = ""
@@ -79,6 +80,11 @@ class Visitor:
     guest: frozenset[str] = frozenset()
     host: bool = True
     token: str | None = field(default=None, repr=False)
+
+    @property
+    def hub_token(self) -> access.Token:
+        """What the hub is asked with for them: the machine's token is the host's alone."""
+        return None if self.host else self.token or False
 
     # ── runs ──────────────────────────────────────────────────────────────────────────────────
 
@@ -145,6 +151,9 @@ class Visitor:
                 f"The model {name!r} is not offered here; choose one of the list, or run the "
                 "Studio on your own machine, where any model can be opened."
             )
+        if name not in bundled():
+            with access.asking_with(self.hub_token):
+                access.check(name)  # it may be here already, for somebody who may have it
         return name
 
     def recipe(self, store: Store, recipe: Recipe) -> Recipe:

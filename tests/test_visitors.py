@@ -1,8 +1,11 @@
 """Who may do what: a shared workspace, and the guests of a public Studio."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from studio.errors import StudioError
+from studio.models import access
 from studio.recipe import Recipe
 from studio.runs import Store
 from studio.visitors import MAX_ANSWERS, Visitor, allowed_models, is_public, owner_of
@@ -111,9 +114,39 @@ def test_models_come_from_a_list(store, tmp_path, monkeypatch):
             guest().model(store, name)
     assert guest().model(store, "bonsai-ja") == "bonsai-ja"
     assert guest(owner=BEN).model(store, f"{theirs}:0") == f"{theirs}:0"
-    monkeypatch.setenv("STUDIO_MODELS", "owner/model, other/one")
-    assert guest().model(store, "owner/model") and "other/one" in allowed_models()
     assert Visitor().model(store, str(tmp_path)) == str(tmp_path)
+
+
+class Hub:
+    """The hub's gate: `asked` has who came; a token opens what it is for."""
+
+    def __init__(self):
+        self.asked = []
+
+    def auth_check(self, name, token=None):
+        from huggingface_hub.errors import GatedRepoError
+
+        self.asked.append((name, token))
+        if token != "hf_anna":
+            raise GatedRepoError("terms", response=SimpleNamespace(headers={}, request=None))
+
+
+def test_a_gated_model_of_the_list_is_for_those_who_may(store, monkeypatch):
+    monkeypatch.setenv("STUDIO_MODELS", "owner/model, other/one")
+    monkeypatch.setenv("HF_TOKEN", "hf_of_the_space")
+    monkeypatch.setattr(access, "_granted", {})
+    hub = Hub()
+    monkeypatch.setattr("huggingface_hub.HfApi", lambda: hub)
+    assert "other/one" in allowed_models()
+    assert guest(token="hf_anna").model(store, "owner/model") == "owner/model"
+    guest(token="hf_anna").model(store, "owner/model")  # the hub is not asked every time
+    assert hub.asked == [("owner/model", "hf_anna")]
+    for other in (guest(token="hf_ben"), guest(owner=BEN)):
+        with pytest.raises(StudioError, match="gated"):
+            other.model(store, "owner/model")
+    # never with the Space's own token
+    assert [token for _, token in hub.asked] == ["hf_anna", "hf_ben", False]
+    assert Visitor(public=True, owner=ANNA, host=True).hub_token is None
 
 
 @pytest.mark.parametrize(

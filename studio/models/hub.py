@@ -14,6 +14,7 @@ from pathlib import Path
 
 from studio.errors import StudioError
 from studio.models import resuming
+from studio.models.access import token
 from studio.models.headers import PICKLED
 
 #: What is fetched of a hub repository: weights, configuration, tokenizer, card. Never code, never
@@ -31,8 +32,9 @@ def download(name: str, revision: str | None, file: str | None = None) -> Path:
     """The folder of a hub repository, or one file of it, fetched where it is not in the cache.
 
     `revision` is a branch, tag or commit. The download resumes where an earlier one stopped, uses
-    the token of the environment, and holds only safetensors, JSON, tokenizer files and the card.
-    Without a network, one downloaded before is found in the cache. On a terminal it shows progress.
+    the token of whoever asks (`studio.models.access`), and holds only safetensors, JSON, tokenizer
+    files and the card. Without a network, one downloaded before is found in the cache. On a
+    terminal it shows progress.
 
     Raises:
         StudioError: the repository cannot be reached or fetched, or does not fit the disk.
@@ -45,10 +47,14 @@ def download(name: str, revision: str | None, file: str | None = None) -> Path:
             for part in large:
                 resuming.fetch(name, part, commit)
             if file is not None:
-                return Path(hf_hub_download(name, file, revision=revision))
+                return Path(hf_hub_download(name, file, revision=revision, token=token()))
             return Path(
                 snapshot_download(
-                    name, revision=revision, allow_patterns=WANTED, ignore_patterns=UNWANTED
+                    name,
+                    revision=revision,
+                    allow_patterns=WANTED,
+                    ignore_patterns=UNWANTED,
+                    token=token(),
                 )
             )
     except StudioError:
@@ -99,7 +105,9 @@ def _look_ahead(name: str, revision: str | None, file: str | None) -> tuple[str,
     from huggingface_hub.utils import filter_repo_objects
 
     try:
-        info = HfApi().model_info(name, revision=revision, files_metadata=True, timeout=10)
+        info = HfApi(token=token()).model_info(
+            name, revision=revision, files_metadata=True, timeout=10
+        )
     except Exception:  # no network, no such repository, no access: the download itself says so
         return "", []
     files = {sibling.rfilename: sibling.size or 0 for sibling in info.siblings or []}

@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 from typing import BinaryIO
 
+from studio.models.access import token
+
 #: How often a broken connection is taken up again before that is told.
 TRIES = 5
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -73,7 +75,8 @@ def _append(stream: BinaryIO, url: str, size: int, bar) -> None:
     begin = stream.seek(0, os.SEEK_END)
     if begin == size:
         return
-    headers = build_hf_headers() | {"Range": f"bytes={begin}-", "Accept-Encoding": "identity"}
+    headers = build_hf_headers(token=token())
+    headers |= {"Range": f"bytes={begin}-", "Accept-Encoding": "identity"}
     with get_session().stream("GET", url, headers=headers, follow_redirects=True) as response:
         hf_raise_for_status(response)
         if response.status_code != 206:  # the whole file, whatever was asked

@@ -10,12 +10,14 @@ import inspect
 import logging
 import os
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import gradio as gr
 
 from studio.errors import StudioError
+from studio.models import access
 from studio.runs import Progress, Run
 from studio.ui import strings
 from studio.ui.markup import esc
@@ -159,7 +161,7 @@ class Wires:
             ) -> Iterator[Any]:
                 visit = _visit(request, event, profile, access, *values[:2])
                 try:
-                    yield from handler(visit, *values[2:])
+                    yield from _asking(visit.who.hub_token, handler(visit, *values[2:]))
                 except gr.Error:
                     raise
                 except Exception as error:
@@ -177,13 +179,26 @@ class Wires:
         ) -> Any:
             visit = _visit(request, event, profile, access, *values[:2])
             try:
-                return handler(visit, *values[2:])
+                with access.asking_with(visit.who.hub_token):
+                    return handler(visit, *values[2:])
             except gr.Error:
                 raise
             except Exception as error:
                 raise told(error, handler, visit.language) from error
 
         return _plain(called)
+
+
+def _asking(token: access.Token, steps: Iterator[Any]) -> Iterator[Any]:
+    """The same steps, the hub asked with a visitor's token in each: they may change threads."""
+    with closing(steps):
+        while True:
+            with access.asking_with(token):
+                try:
+                    step = next(steps)
+                except StopIteration:
+                    return
+            yield step
 
 
 def _listed(given: Any) -> list[Any]:
