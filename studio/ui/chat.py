@@ -1,36 +1,93 @@
 """The Chat tab: one question, with or without a picture, to a model or to several side by side.
 
-Knows how conversations are shown; :mod:`studio.chat` holds the models. What was said is kept here,
-per page: what a browser sends back of it is not read.
+Knows how a question reaches models and their words the page. :mod:`studio.chat` holds the models,
+:mod:`studio.talks` what was said: what a browser sends back of it is not read.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import json
+import logging
+import threading
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from studio import chat
+from studio import chat, talks
 from studio.errors import StudioError
 from studio.models.opening import sees
 from studio.models.sources import bundled, resolve
 from studio.recipe import Recipe
-from studio.runs.records import split_reference
+from studio.runs.records import Run
+from studio.talks import CHARACTERS, Question, Talk
 from studio.tasks import Example, has_pictures, load_task
-from studio.ui import pictures
+from studio.ui import pictures, turns
 from studio.ui.markup import esc
 from studio.ui.pictures import Chosen
 from studio.ui.shared import candidate_choices, engine, store
 from studio.ui.strings import say, text
 from studio.ui.wiring import Look, Panel, Visit, Wires
+from studio.visitors import owner_of
+from studio.voices import Waiting
+
+log = logging.getLogger("studio.ui")
 
 #: How many models can answer side by side.
-SPEAKERS = 2
+SPEAKERS = 3
 EXAMPLES = 4
-MAX_NEW_TOKENS = 256
-MAX_CHARACTERS = 8000
+#: Tokens of an answer in public, at most: others are waiting.
+PUBLIC_TOKENS = 512
+#: Seconds between two drawings of an answer that grows.
+EVERY = 0.08
+_KEYS = ("speaker", "compare", "compare_too")
+
+#: A click on an answer's button copies its words; without a clipboard (http), by an older way.
+_COPY = """
+element.addEventListener('click', (event) => {
+    const button = event.target.closest('[data-copy]');
+    if (!button) return;
+    const words = button.closest('li').querySelector('.words').innerText;
+    window.esCopy(words).then(() => {
+        button.dataset.done = '';
+        setTimeout(() => delete button.dataset.done, 1500);
+    });
+});
+"""
+#: The newest words stay in sight, unless somebody scrolled up to read.
+_FOLLOW = (
+    _COPY
+    + """
+const talk = element.closest('#talk');
+let follows = true;
+talk.addEventListener('scroll', () => {
+    follows = talk.scrollTop + talk.clientHeight >= talk.scrollHeight - 40;
+});
+new MutationObserver(() => { if (follows) talk.scrollTop = talk.scrollHeight; })
+    .observe(talk, {childList: true, subtree: true, characterData: true});
+window.esCopy = async (words) => {
+    if (navigator.clipboard) return navigator.clipboard.writeText(words);
+    const field = document.body.appendChild(document.createElement('textarea'));
+    field.value = words;
+    field.select();
+    document.execCommand('copy');
+    field.remove();
+};
+"""
+)
+_COPY_ALL = "(words) => { if (words) window.esCopy(words); }"
+_SAVE = """(words) => {
+    if (!words) return;
+    const json = words.startsWith('{');
+    const link = document.createElement('a');
+    link.href = URL.createObjectURL(new Blob([words], {type: json ? 'application/json'
+        : 'text/markdown'}));
+    link.download = 'chat.' + (json ? 'json' : 'md');
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+}"""
 
 
 @dataclass(frozen=True)
@@ -41,27 +98,22 @@ class Chat:
     panels: list[Panel]
 
 
-@dataclass(frozen=True)
-class _Place:
-    """Where one speaker answers."""
+@dataclass
+class Watched:
+    """The run whose talk a page shows: answers to another's question are not drawn there."""
 
-    column: gr.Column
-    head: gr.HTML
-    talk: gr.Chatbot
+    run: str | None = None
 
 
 def build(wires: Wires, run: gr.Dropdown) -> Chat:
     """Lay the tab out; ``run`` is the page's run picker."""
     with gr.Row(elem_classes="es-columns"):
-        with gr.Column(scale=3, min_width=280):
-            models = [_speaker(n) for n in range(SPEAKERS)]
-            remember = gr.Checkbox(
-                False, label=text("remember"), info=text("remember_info"), elem_id="remember"
-            )
-            clear = gr.Button(text("clear"), size="sm", elem_id="clear")
-        with gr.Column(scale=9, min_width=320):
-            with gr.Row(elem_classes="es-talks"):
-                places = [_place(n) for n in range(SPEAKERS)]
+        with gr.Column(scale=8, min_width=320):
+            with gr.Row(elem_classes="es-speakers"):
+                models = [_speaker(number) for number in range(SPEAKERS)]
+            with gr.Column(elem_id="talk", elem_classes="es-talk"):
+                past = gr.HTML(js_on_load=_COPY, elem_id="talk-past")
+                now = gr.HTML(js_on_load=_FOLLOW, elem_id="talk-now")
             shown = pictures.preview() if pictures.available() else None
             with gr.Row(elem_classes="es-say"):
                 message = gr.Textbox(
@@ -69,15 +121,19 @@ def build(wires: Wires, run: gr.Dropdown) -> Chat:
                     placeholder=text("message_hint"),
                     lines=1,
                     max_lines=5,
-                    max_length=MAX_CHARACTERS,
+                    max_length=CHARACTERS,
                     scale=8,
                     elem_id="message",
                 )
                 with gr.Column(scale=1, min_width=96):
                     send = gr.Button(text("send"), variant="primary", size="sm", elem_id="send")
                     stop = gr.Button(text("stop"), size="sm", elem_id="chat-stop")
-            if shown:
-                pictures.choosers(wires, shown)
+            with gr.Row(elem_classes="es-buttons"):
+                copy = gr.Button(text("copy_talk"), size="sm", elem_id="talk-copy")
+                markdown = gr.Button(text("save_markdown"), size="sm", elem_id="talk-markdown")
+                document = gr.Button(text("save_json"), size="sm", elem_id="talk-json")
+                clear = gr.Button(text("clear"), size="sm", elem_id="clear")
+        with gr.Column(scale=4, min_width=280):
             examples = gr.Dataset(
                 label=text("try"),
                 components=[gr.HTML(visible=False)],
@@ -85,264 +141,292 @@ def build(wires: Wires, run: gr.Dropdown) -> Chat:
                 type="index",
                 elem_id="examples",
             )
-
-    conversation = gr.State(Conversation())
-    talks = [place.talk for place in places]
-    chosen = [shown.chosen, shown.preview] if shown else []
-    asking = [
-        wires.on(trigger, ask, [message, conversation, *chosen[:1]], [*talks, message, *chosen])
-        for trigger in (message.submit, send.click)
-    ]
-    asking.append(wires.on(examples.click, ask_example, [examples, run, conversation], talks))
-    for asked in asking:
-        then = asked.success  # nobody answers where nothing was asked
-        for number, place in enumerate(places):
-            answered = wires.then(
-                then,
-                _answers(number),
-                [remember, conversation, *models],
-                [place.head, place.talk],
-                shown="minimal",
+            if shown:
+                pictures.choosers(wires, shown)
+            decoding = _decoding()
+            remember = gr.Checkbox(
+                False, label=text("remember"), info=text("remember_info"), elem_id="remember"
             )
-            then = answered.then  # one after the other, and even if one cannot answer
-    wires.on(stop.click, lambda visit, said: halt(said), conversation, None)
-    wires.on(run.change, follow, [run, conversation], talks)
-    for anew in (clear.click, *(talk.clear for talk in talks)):
-        wires.on(anew, start_over, conversation, talks)
-    shape = [part for place in places for part in (place.column, place.head)]
-    for model in models:
-        # Another model has not said what stands there: it starts afresh.
-        wires.on(model.input, start_over, conversation, talks)
-        wires.on(model.change, arrange, models, shape)
+
+    watched, whole = gr.State(Watched()), gr.Textbox(visible=False)
+    given = [run, watched, remember, *decoding, *models]
+    chosen = [shown.chosen, shown.preview] if shown else []
+    # Many may wait for an answer at once; the line they wait in is the pool's.
+    open_to_all = {"concurrency_limit": None, "trigger_mode": "multiple"}
+    wires.on(
+        [message.submit, send.click],
+        ask,
+        [message, chosen[0] if shown else gr.State(None), *given],
+        [past, now, message, *chosen],
+        **open_to_all,
+    )
+    wires.on(examples.click, ask_example, [examples, *given], [past, now], **open_to_all)
+    wires.on([m.input for m in models], join, given, [past, now], **open_to_all)
+    wires.on([m.change for m in models], arrange, [run, *models], [past, now])
+    wires.on(stop.click, halt, run, None)
+    wires.on(clear.click, start_over, run, [past, now])
+    for button, wanted, js in (
+        (copy, as_markdown, _COPY_ALL),
+        (markdown, as_markdown, _SAVE),
+        (document, as_json, _SAVE),
+    ):
+        wires.on(button.click, wanted, run, whole).success(None, whole, None, js=js)
     panel = Panel(
         name="chat",
-        parts=[*models, *talks, examples],
+        parts=[*models, past, now, examples],
         key=lambda look: (look.run.status, look.progress.done // 8),
         draw=draw,
-        blank=lambda language: [gr.skip()] * (2 * SPEAKERS + 1),
+        blank=lambda language: [gr.skip()] * (SPEAKERS + 3),
+        given=[watched],
     )
     return Chat(models, [panel])
 
 
 def _speaker(number: int) -> gr.Dropdown:
     """The menu of the first to talk to, or of another one to compare it with."""
-    key = "compare" if number else "speaker"
     return gr.Dropdown(
         [],
-        label=text(key),
-        info=text(f"{key}_info"),
+        label=text(_KEYS[number]),
         allow_custom_value=True,
-        elem_id=f"chat-model{_suffix(number)}",
+        min_width=180,
+        elem_id=f"chat-model-{number + 1}" if number else "chat-model",
     )
 
 
-def _place(number: int) -> _Place:
-    with gr.Column(visible=number == 0, min_width=300) as column:
-        head = gr.HTML(elem_id=f"talk-head{_suffix(number)}")
-        talk = gr.Chatbot(
-            label=text("chat"),
-            show_label=False,
-            height=420,
-            render_markdown=False,
-            buttons=["copy", "copy_all"],
-            feedback_options=None,
-            elem_id=f"talk{_suffix(number)}",
-            elem_classes="es-talk",
+def _decoding() -> list[gr.components.Component]:
+    """How answers are decoded, in the order of `studio.speech.Settings`."""
+    with gr.Accordion(text("decoding"), open=False, elem_id="decoding"):
+        tokens = gr.Slider(
+            16, 1024, 256, step=16, label=text("max_new_tokens"), elem_id="max-new-tokens"
         )
-    return _Place(column, head, talk)
+        temperature = gr.Slider(
+            0, 2, 0, step=0.1, label=text("temperature"), info=text("temperature_info"),
+            elem_id="temperature",
+        )  # fmt: skip
+        top_p = gr.Slider(0.05, 1, 1, step=0.05, label=text("top_p"), elem_id="top-p")
+        seed = gr.Number(0, label=text("seed"), precision=0, minimum=0, elem_id="chat-seed")
+        penalty = gr.Slider(
+            1, 2, 1, step=0.05, label=text("repetition_penalty"), elem_id="repetition-penalty"
+        )
+    return [tokens, temperature, top_p, seed, penalty]
 
 
-def _suffix(number: int) -> str:
-    return f"-{number + 1}" if number else ""
+# ── what the page says ────────────────────────────────────────────────────────────────────────
 
 
-# ── what was said ─────────────────────────────────────────────────────────────────────────────
+@dataclass(frozen=True)
+class _Wish:
+    """What a page hands in with every question."""
+
+    run: str | None
+    watched: Watched
+    remember: bool
+    settings: chat.Settings
+    models: list[str]
 
 
-@dataclass
-class Question:
-    """A question with its picture, if it has one, and what each speaker has answered so far.
-
-    ``turn`` is what the conversation waits for as long as this is to be answered; ``shown`` is the
-    picture as a Chatbot shows it; ``answers`` has an entry of every speaker that has begun.
-    """
-
-    words: str
-    turn: int
-    picture: Path | bytes | None = None
-    shown: gr.HTML | None = None
-    answers: dict[int, str] = field(default_factory=dict)
+def _wish(visit: Visit, run: Any, watched: Watched, remember: Any, *given: Any) -> _Wish:
+    """Raises StudioError where a setting is none, or a model is not theirs to talk to."""
+    return _Wish(run, watched, bool(remember), _settings(visit, *given[:5]), _models(*given[5:]))
 
 
-class Conversation:
-    """What was said on a page, and which answers it waits for; shared by its handlers.
-
-    Gradio's own ``cancels`` misses an answer that is about to begin; ``wanted`` does not: it moves
-    on with every question, and with every wish to stop.
-    """
-
-    def __init__(self) -> None:
-        self.run: str | None = None
-        self.questions: list[Question] = []
-        self.wanted = 0
-
-    def shown(self, speaker: int) -> list[dict[str, Any]]:
-        """One speaker's conversation as Gradio's Chatbot takes it."""
-        messages = []
-        for question in self.questions:
-            content = [question.shown] if question.shown else []
-            messages.append({"role": "user", "content": [*content, question.words]})
-            if said := question.answers.get(speaker):
-                messages.append({"role": "assistant", "content": said})
-        return messages
-
-    def heard(self, speaker: int, remember: bool) -> list[dict[str, Any]]:
-        """What a speaker is told: the last question, after those that it answered."""
-        *before, last = self.questions
-        messages = []
-        for question in before if remember else []:
-            if said := question.answers.get(speaker):
-                messages += [_asked(question), {"role": "assistant", "content": said}]
-        return [*messages, _asked(last)]
+def _settings(visit: Visit, tokens: Any, warmth: Any, top_p: Any, seed: Any, penalty: Any):
+    usual = chat.Settings()
+    try:
+        settings = chat.Settings(
+            int(usual.max_new_tokens if tokens is None else tokens),
+            float(usual.temperature if warmth is None else warmth),
+            float(usual.top_p if top_p is None else top_p),
+            int(usual.seed if seed is None else seed),
+            float(usual.repetition_penalty if penalty is None else penalty),
+        )
+    except (TypeError, ValueError, OverflowError) as error:
+        raise StudioError("A setting of the answers is no number; write one.") from error
+    if visit.who.public and settings.max_new_tokens > PUBLIC_TOKENS:
+        raise StudioError(f"Answers have at most {PUBLIC_TOKENS} tokens here; ask for fewer.")
+    return settings
 
 
-def _asked(question: Question) -> dict[str, Any]:
-    return {"role": "user", "content": question.words, "picture": question.picture}
+def _models(*given: Any) -> list[str]:
+    """The models that were chosen, each once."""
+    names = [str(name or "").strip() for name in given[:SPEAKERS]]
+    return list(dict.fromkeys(name for name in names if name))
+
+
+def talk_of(visit: Visit, run: str | None) -> Talk:
+    """The visitor's talk about a run: one per owner, or locally per browser."""
+    run = visit.who.run(store(), run).id
+    if visit.who.public:
+        return talks.talk(visit.who.folder("chats"), run)
+    if not visit.token:  # nobody that could be told from anybody else
+        return Talk()
+    return talks.talk(visit.who.folder("chats"), f"{owner_of('token', visit.token)}.{run}")
 
 
 # ── asking ────────────────────────────────────────────────────────────────────────────────────
 
 
-def ask(
-    visit: Visit, words: str, conversation: Conversation, chosen: Chosen | None = None
-) -> list[Any]:
-    """Put the user's question into the conversations, and empty what it was written in."""
+def ask(visit: Visit, words: str, chosen: Chosen | None, *given: Any) -> Iterator[Any]:
+    """Put the user's question, empty what it was written in, and stream the answers."""
+    wish = _wish(visit, *given)
     emptied = ["", *pictures.remove()] if pictures.available() else [""]
-    return [*_put(words, conversation, chosen), *emptied]
+    first = True
+    for drawn in _asked(visit, words, chosen, wish):
+        yield [*drawn, *(emptied if first else [gr.skip()] * len(emptied))]
+        first = False
 
 
-def ask_example(visit: Visit, index: int, run: str | None, conversation: Conversation) -> list[Any]:
-    """Put one of the task's questions into the conversations, with its picture."""
-    offered = _offered(Recipe.from_yaml(visit.who.run(store(), run).recipe))
-    if not 0 <= index < len(offered):
+def ask_example(visit: Visit, index: Any, *given: Any) -> Iterator[Any]:
+    """Put one of the task's questions, with its picture, and stream the answers."""
+    wish = _wish(visit, *given)
+    offered = _offered(Recipe.from_yaml(visit.who.run(store(), wish.run).recipe))
+    if not isinstance(index, int) or not 0 <= index < len(offered):
         raise StudioError("This question is gone; its file may have changed. Pick another one.")
     example = offered[index]
     name = visit.say("question_picture")
     chosen = None if example.picture is None else Chosen(example.picture, name)
-    return _put(example.question, conversation, chosen)
+    yield from _asked(visit, example.question, chosen, wish)
 
 
-def _put(words: str, conversation: Conversation, chosen: Chosen | None) -> list[Any]:
-    words = (words or "").strip()
-    if not words:
-        raise StudioError("There is no question; write one, or pick one of the task's.")
-    if len(words) > MAX_CHARACTERS:
-        raise StudioError(f"The message is longer than {MAX_CHARACTERS} characters; shorten it.")
-    shown = pictures.message(chosen) if chosen else None
-    conversation.wanted += 1
-    picture = chosen.picture if chosen else None
-    conversation.questions.append(Question(words, conversation.wanted, picture, shown))
-    return [conversation.shown(speaker) for speaker in range(SPEAKERS)]
+def join(visit: Visit, *given: Any) -> Iterator[Any]:
+    """Whoever is chosen in the middle of a conversation answers its last question, too."""
+    wish = _wish(visit, *given)
+    talk = talk_of(visit, wish.run)
+    talk.models = wish.models
+    question = talk.reopen()
+    if question is None:
+        talk.save()
+        yield _drawn(talk, wish.models, visit.language)
+    else:
+        yield from _answered(visit, talk, question, wish)
 
 
-def halt(conversation: Conversation) -> None:
-    """End the answers that are being given, or about to be."""
-    conversation.wanted += 1
-
-
-def start_over(visit: Visit, conversation: Conversation) -> list[Any]:
-    """End the answers and empty the conversations."""
-    halt(conversation)
-    conversation.questions = []
-    return [[]] * SPEAKERS
-
-
-def follow(visit: Visit, run: str | None, conversation: Conversation) -> list[Any]:
-    """Another run, another conversation; the picker tells of changes in its menu, too."""
-    if run == conversation.run:
-        return [gr.skip()] * SPEAKERS
-    conversation.run = run
-    return start_over(visit, conversation)
-
-
-def _answers(speaker: int) -> Callable[..., Iterator[Any]]:
-    """The handler that has one speaker answer."""
-
-    def answered(visit: Visit, remember: bool, conversation: Conversation, *models: Any):
-        yield from answer(visit, speaker, models, remember, conversation)
-
-    return answered
-
-
-def answer(
-    visit: Visit,
-    speaker: int,
-    models: Sequence[str | None],
-    remember: bool,
-    conversation: Conversation,
-) -> Iterator[tuple[Any, Any]]:
-    """Stream a model's answer to the last question, until it is no longer wanted."""
-    question = conversation.questions[-1] if conversation.questions else None
-    # The question may be a newer one than what brought us here, and be answered from there.
-    if question is None or conversation.wanted != question.turn or speaker in question.answers:
-        return
-    model = str(models[speaker] or "").strip()
-    if not model:
-        if speaker:
-            return
+def _asked(visit: Visit, words: str, chosen: Chosen | None, wish: _Wish) -> Iterator[list[Any]]:
+    if not wish.models:
         raise StudioError("No model is chosen; choose whom to talk to.")
-    model = visit.who.model(store(), model)
-    language = visit.language
-    question.answers[speaker] = ""
-    engine()
-    blind = question.picture is not None and not chat.sees(model, store())
-    head = _head(model, models, language, blind=blind)
-    told = conversation.heard(speaker, remember)
-    with closing(chat.stream(model, told, store(), max_new_tokens=MAX_NEW_TOKENS)) as growing:
-        for words in growing:
-            if conversation.wanted != question.turn:
-                return
-            question.answers[speaker] = words
-            yield head, conversation.shown(speaker)
-    if not question.answers[speaker]:
-        silent = {"role": "assistant", "content": say(language, "no_answer")}
-        yield head, [*conversation.shown(speaker), silent]
+    for model in wish.models:
+        visit.who.model(store(), model)
+    talk = talk_of(visit, wish.run)
+    small = pictures.small(chosen) if chosen else None
+    original, alt = (chosen.picture, chosen.name) if chosen else (None, "")
+    question = talk.ask(words, wish.settings, original, small, alt)
+    talk.models = wish.models
+    yield from _answered(visit, talk, question, wish)
 
 
-def arrange(visit: Visit, *models: str | None) -> list[Any]:
-    """A column for everybody who is to answer, named where there are several."""
-    language = visit.language
-    drawn = []
-    for number, model in enumerate(models):
-        head = _head(str(model or ""), models, language)
-        drawn += [gr.update(visible=bool(model) or number == 0), head]
-    return drawn
+def _answered(visit: Visit, talk: Talk, question: Question, wish: _Wish) -> Iterator[list[Any]]:
+    """The answers of all models, one after the other, as the page shows them."""
+    language, drawn = visit.language, 0.0
+    mine = talk.wait(question, wish.models, Waiting(0))
+    try:
+        yield _drawn(talk, talk.models, language)
+        for model in mine:
+            for state in _answer(visit, talk, question, model, wish.remember):
+                if state is not None:
+                    question.waiting[model] = state
+                if wish.watched.run not in (None, wish.run):
+                    talk.stop()  # the page looks at another run by now
+                elif time.monotonic() - drawn >= EVERY or state is not None:
+                    drawn = time.monotonic()
+                    yield [gr.skip(), turns.now(talk, talk.models, language)]
+            talk.done(question, [model])
+    finally:
+        talk.done(question, mine)
+        talk.save()
+    if wish.watched.run in (None, wish.run):
+        yield _drawn(talk, talk.models, language)
 
 
-def _head(model: str, models: Sequence[str | None], language: str, *, blind: bool = False) -> str:
-    """What stands over an answer: whose it is, of several, and that it is given unseeing."""
-    name = f"<b>{esc(_called(model, language))}</b>" if sum(map(bool, models)) > 1 else ""
-    note = f"<span>{esc(say(language, 'sees_nothing'))}</span>" if blind else ""
-    return f'<p class="es-speaker">{name} {note}</p>' if name or note else ""
+def _answer(
+    visit: Visit, talk: Talk, question: Question, model: str, remember: bool
+) -> Iterator[Waiting | None]:
+    """Have one model answer; yields whenever there is something to draw. Errors are its answer."""
+    started, answer = time.monotonic(), None
+    try:
+        visit.who.model(store(), model)
+        engine()
+        answer = talk.claim(question, model, chat.named(model, store()))
+        if answer is None:
+            return
+        answer.blind = question.picture is not None and not chat.sees(model, store())
+        told = talk.told(question, model, remember)
+        with closing(chat.moments(model, told, question.settings, store())) as growing:
+            for moment in growing:
+                if not question.open:
+                    return
+                if isinstance(moment, str):
+                    answer.words, moment = moment, None
+                    answer.seconds = time.monotonic() - started
+                yield moment
+    except Exception as error:
+        answer = answer or talk.claim(question, model, model)
+        if answer is None:
+            return
+        if isinstance(error, StudioError):
+            answer.error = str(error)
+        else:
+            log.exception("answering as %s", model)
+            answer.error = say("en", "unexpected")
 
 
-def _called(model: str, language: str) -> str:
-    """A model's name over its answers: a candidate's number, the last part of a path."""
-    if reference := split_reference(model):
-        best = reference[1] == "best"
-        return say(language, "best_candidate") if best else f"#{reference[1]}"
-    return Path(model).name
+def _drawn(talk: Talk, models: Sequence[str] | None, language: str) -> list[Any]:
+    models = _models(*(models or []))
+    return [turns.past(talk, models, language), turns.now(talk, models, language)]
+
+
+def halt(visit: Visit, run: str | None) -> None:
+    """End the answers that are being given, or about to be."""
+    talk_of(visit, run).stop()
+
+
+def start_over(visit: Visit, run: str | None) -> list[Any]:
+    """End the answers and empty the conversation."""
+    talk = talk_of(visit, run)
+    talk.clear()
+    return _drawn(talk, talk.models, visit.language)
+
+
+def arrange(visit: Visit, run: str | None, *models: Any) -> list[Any]:
+    """A column for everybody who is asked."""
+    if not run:
+        return [gr.skip(), gr.skip()]
+    talk = talk_of(visit, run)
+    if talk.questions and talk.questions[-1].open:  # whoever answers draws, too
+        return [gr.skip(), gr.skip()]
+    return _drawn(talk, _models(*models), visit.language)
+
+
+def as_markdown(visit: Visit, run: str | None) -> str:
+    """The conversation as a text to keep; the answers' buttons copy one each."""
+    record = visit.who.run(store(), run)
+    return _something(talk_of(visit, run)).markdown(f"{record.name} · {record.id}")
+
+
+def as_json(visit: Visit, run: str | None) -> str:
+    """The conversation with all there is to know of it."""
+    record = visit.who.run(store(), run)
+    document = _something(talk_of(visit, run)).document()
+    return json.dumps(
+        {"run": record.id, "name": record.name, **document}, ensure_ascii=False, indent=1
+    )
+
+
+def _something(talk: Talk) -> Talk:
+    if not talk.questions:
+        raise StudioError("Nothing was said yet; ask a question first.")
+    return talk
 
 
 # ── what the run offers ───────────────────────────────────────────────────────────────────────
 
 
-def draw(look: Look) -> list[Any]:
-    """Whom one can talk to, the talks, and questions to try.
+def draw(look: Look, watched: Watched) -> list[Any]:
+    """Whom one can talk to, what was said about this run, and questions to try.
 
-    Another run begins anew with its best, beside the source that sees where there are pictures.
+    A talk begins with the run's best beside a source: the one that sees, where there are pictures.
     """
-    run, language = look.run, look.visit.language
+    visit, run, language = look.visit, look.run, look.visit.language
+    watched.run = run.id
     recipe = Recipe.from_yaml(run.recipe)
     names = [name for name in (*recipe.sources, recipe.base) if name]
     numbered = [
@@ -354,24 +438,50 @@ def draw(look: Look) -> list[Any]:
     more = [(say(language, "nobody"), ""), *choices]
     menus = [gr.update(choices=more if number else choices) for number in range(SPEAKERS)]
     if not look.fresh:
-        return [*menus, *[gr.skip()] * SPEAKERS, gr.skip()]
-    values = [choices[0][1], _seeing(recipe) if numbered else ""]
-    values += [""] * (SPEAKERS - len(values))
+        return [*menus, gr.skip(), gr.skip(), gr.skip()]
+    talk = talk_of(visit, run.id)
+    values = talk.models or [choices[0][1], _beside(recipe) if numbered else ""]
+    values = [*values, *[""] * SPEAKERS][:SPEAKERS]
     menus = [menu | {"value": value} for menu, value in zip(menus, values, strict=True)]
-    talk = gr.update(value=[], placeholder=say(language, "talk_hint"))
     offered = [[_sample(example, language)] for example in _offered(recipe)]
-    return [*menus, *[talk] * SPEAKERS, gr.Dataset(samples=offered)]
+    if numbered:
+        _warm(run)
+    return [*menus, *_drawn(talk, _models(*values), language), gr.Dataset(samples=offered)]
 
 
-def _seeing(recipe: Recipe) -> str:
-    """The first source on this machine that sees, of a recipe with pictures; else nothing."""
-    if any(has_pictures(objective.task) for objective in recipe.objectives if objective.task):
-        for name in recipe.sources:
-            try:
-                if (name in bundled() or Path(name).is_dir()) and sees(resolve(name)):
+_WARMED = threading.Event()
+
+
+def _warm(run: Run) -> None:
+    """Have the first visitor's first word come soon: what takes long is loaded meanwhile.
+
+    Once per server, and only bundled models: others may be larger than anybody wants in memory
+    before they are asked.
+    """
+    if _WARMED.is_set() or not set(Recipe.from_yaml(run.recipe).sources) <= set(bundled()):
+        return
+    _WARMED.set()
+
+    def load() -> None:
+        try:
+            engine()
+            chat.warm(f"{run.id}:best", store())
+        except Exception:  # whoever asks will be told
+            log.exception("loading the best of run %s", run.id)
+
+    threading.Thread(target=load, daemon=True, name="warm").start()
+
+
+def _beside(recipe: Recipe) -> str:
+    """A source on this machine to compare with: where the task has pictures, one that sees."""
+    seeing = any(has_pictures(item.task) for item in recipe.objectives if item.task)
+    for name in recipe.sources:
+        try:
+            if name in bundled() or Path(name).is_dir():
+                if not seeing or sees(resolve(name)):
                     return name
-            except StudioError:  # it is gone; the run is still there to talk to
-                continue
+        except StudioError:  # it is gone; the run is still there to talk to
+            continue
     return ""
 
 

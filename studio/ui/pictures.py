@@ -262,10 +262,12 @@ def _img(png: bytes, name: str) -> str:
     return f'<img src="data:image/png;base64,{data}" alt="{esc(name)}">'
 
 
-def message(chosen: Chosen) -> gr.HTML:
-    """The picture as a part of a Chatbot's message.
+def small(chosen: Chosen) -> bytes:
+    """The picture as a talk shows and keeps it: a PNG.
 
     Raises:
         StudioError: it cannot be opened.
     """
-    return gr.HTML(image(chosen.picture, chosen.name, TALK), render=False)
+    from vlm.pictures import thumbnail
+
+    return thumbnail(chosen.picture, TALK)

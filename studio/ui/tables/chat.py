@@ -3,17 +3,35 @@
 TABLE: dict[str, tuple[str, str, str]] = {
     # ── chat ──
     "speaker": ("Talk to", "話す相手", "对话模型"),
-    "speaker_info": (
-        "A source, or a candidate of this run.",
-        "元モデル、またはこの実行の候補。",
-        "来源模型或本次运行的候选。",
-    ),
     "compare": ("Compare with", "比べる相手", "对比模型"),
-    "compare_info": (
-        "Another model, asked the same beside it.",
-        "同じ質問に並んで答える別のモデル。",
-        "并排回答同一问题的另一个模型。",
+    "compare_too": ("And with", "さらに比べる相手", "再对比"),
+    "you_asked": ("You asked", "あなたの質問", "你的提问"),
+    "not_asked": ("(was not asked)", "（質問していません）", "（未提问）"),
+    "thinking": ("reading the question …", "質問を読んでいます…", "正在读题……"),
+    "before_you": (
+        "waiting: {n} before you",
+        "順番待ち：あなたの前に {n} 件",
+        "排队中：前面还有 {n} 个",
     ),
+    "run_has_memory": (
+        "waiting for memory: the run “{run}” is using it",
+        "メモリ待ち：実行「{run}」が使用中です",
+        "等待内存：运行“{run}”正在使用",
+    ),
+    "copy_answer": ("Copy this answer", "この答えをコピー", "复制此回答"),
+    "copy_talk": ("Copy all", "すべてコピー", "全部复制"),
+    "save_markdown": ("Save as Markdown", "Markdown で保存", "存为 Markdown"),
+    "save_json": ("Save as JSON", "JSON で保存", "存为 JSON"),
+    "decoding": ("How answers are decoded", "答えの生成方法", "回答的生成方式"),
+    "max_new_tokens": ("Tokens at most", "最大トークン数", "词元数上限"),
+    "temperature": ("Temperature", "温度", "温度"),
+    "temperature_info": (
+        "0: always the likeliest token, as in a run's scores.",
+        "0：常に最も確からしいトークン（採点時と同じ）。",
+        "0：总取最可能的词元，与评测时相同。",
+    ),
+    "top_p": ("Top-p (where drawn)", "Top-p（抽選時）", "Top-p（采样时）"),
+    "repetition_penalty": ("Repetition penalty", "繰り返しの抑制", "重复惩罚"),
     "nobody": ("nobody", "なし", "无"),
     "sees_nothing": (
         "sees no pictures: asked without it",
