@@ -5,6 +5,7 @@ as ``?run=ID``), who watches it in the browser, everything else in the store. Re
 tab or another browser see the same.
 """
 
+import os
 import secrets
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -17,7 +18,7 @@ from studio import api
 from studio.errors import StudioError
 from studio.runs.lock import is_held
 from studio.runs.records import QUEUED, RUNNING
-from studio.ui import chat, evolve, models, paper, results, take_home
+from studio.ui import chat, evolve, front, models, paper, take_home
 from studio.ui.pictures import MAX_UPLOAD
 from studio.ui.shared import run_choices, store
 from studio.ui.strings import NAMES, i18n, text
@@ -105,6 +106,11 @@ def looks() -> dict[str, Any]:
     }
 
 
+def signs_in() -> bool:
+    """Whether visitors can sign in with their Hugging Face account: on a Space that has OAuth."""
+    return "SPACE_ID" in os.environ and "OAUTH_CLIENT_ID" in os.environ
+
+
 def build() -> gr.Blocks:
     """The page. Imports neither torch nor a model: those come with the first use."""
     with gr.Blocks(
@@ -135,20 +141,23 @@ def build() -> gr.Blocks:
                         min_width=110,
                         elem_id="language",
                     )
+                    if signs_in():
+                        gr.LoginButton(size="sm", scale=0, min_width=140, elem_id="login")
                     theme = gr.Button("◐", size="sm", scale=0, min_width=44, elem_id="theme")
-        with gr.Tabs(selected="evolve", elem_id="tabs"):
-            with gr.Tab(text("models_tab"), id="models"):
-                models.build(wires)
+        with gr.Tabs(selected="evolve", elem_id="tabs") as tabs:
+            with gr.Tab(text("models_tab"), id="models", render_children=True) as models_tab:
+                choosing = models.build(wires, models_tab)
             with gr.Tab(text("evolve"), id="evolve"):
                 evolving = evolve.build(wires, run)
             with gr.Tab(text("front_tab"), id="front", render_children=True):
-                found = results.build(wires, run)
+                found = front.build(wires, run)
             with gr.Tab(text("chat"), id="chat", render_children=True):
                 chatting = chat.build(wires, run)
             with gr.Tab(text("take_home"), id="take-home", render_children=True):
                 taking = take_home.build(wires, run)
             with gr.Tab(text("paper"), id="paper", render_children=True) as paper_tab:
                 paper.build(wires, paper_tab)
+        models.hand_over(wires, choosing, evolving.editor, tabs)
         panels = [*evolving.panels, *chatting.panels, *taking.panels, *found.panels]
         seen, timer = gr.State({}), gr.Timer(POLL_SECONDS)
 
