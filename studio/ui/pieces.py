@@ -107,8 +107,9 @@ def report(
         )
         for row in mine:
             role = f"role_{row['role']}"
+            named = words.called(language, row["subject"], row["role"], row["model"])
             body.append(
-                f'<tr class="{esc(row["role"])}"><th scope="row">{esc(row["model"])}</th>'
+                f'<tr class="{esc(row["role"])}"><th scope="row">{esc(named)}</th>'
                 f'<td class="role">{esc(say(language, role))}</td>'
                 f"{interval_cells(row)}</tr>"
             )
@@ -159,7 +160,8 @@ def heat_map(rows: Sequence[dict[str, Any]], number: int, language: str) -> str:
     columns = ["t"] if slerp else list(dict.fromkeys(row["source"] for row in rows))
     groups: dict[str, dict[str, dict[str, Any]]] = {}
     for row in rows:
-        place = row["group"] + (f" · {row['filter']}" if row["filter"] else "")
+        place = words.group(language, row["group"])
+        place += f" · {row['filter']}" if row["filter"] else ""
         groups.setdefault(place, {})[row["source"] or "t"] = row
     top = max([1.0] + [abs(row["weight"] or 0.0) for row in rows])
     body = []

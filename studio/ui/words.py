@@ -4,12 +4,14 @@ Knows the names that a run's record uses; refuses to know what HTML they end in.
 """
 
 from studio.recipe import PROPERTIES
-from studio.ui.strings import say
+from studio.ui.strings import TABLE, say
 
 #: What scores are of which nothing else is said, and those of tasks with different metrics.
 ACCURACY, MEAN = "accuracy", "mean"
 #: Metrics that have a name of their own here.
 METRICS = (ACCURACY, MEAN, "rouge_l", "clip_score")
+#: The parts that a candidate can have in a run.
+ROLES = ("evolved", "random", "stage", "exported")
 
 
 def stage(language: str, name: str) -> str:
@@ -32,6 +34,38 @@ def phase(language: str, name: str) -> str:
     if name in ("sources", "selection", "report"):
         return say(language, f"phase_{name}")
     return say(language, "phase_search", stage=stage(language, name))
+
+
+def called(language: str, subject: str, role: str, label: str) -> str:
+    """What one row of a report is called: a model by its name, a candidate by its part in the run.
+
+    Args:
+        subject: as recorded: 'model:NAME', 'candidate:N' or 'export:N'.
+        role: of a report's row.
+        label: what it is called where nothing better is known.
+
+    >>> called("en", "candidate:226", "evolved", ""), called("en", "model:bonsai-ja", "source", "")
+    ('evolved (#226)', 'bonsai-ja')
+    """
+    kind, _, name = subject.partition(":")
+    if kind == "model":
+        return name
+    if kind in ("candidate", "export") and role in ROLES:
+        return say(language, f"called_{role}", n=name)
+    return label
+
+
+def group(language: str, name: str) -> str:
+    """A layer group of a parameter space by its recorded name.
+
+    >>> group("en", "layers 0-1"), group("ja", "layers 0-1"), group("zh", "embedding+head")
+    ('layers 0–1', '層 0–1', '嵌入＋输出头')
+    """
+    kind, _, which = name.partition(" ")
+    if which:
+        return say(language, f"group_{kind}", n=which.replace("-", "–"))
+    key = f"group_{name.replace('+', '_')}"
+    return say(language, key) if key in TABLE else name
 
 
 def objective(language: str, name: str, measured: str = ACCURACY) -> str:

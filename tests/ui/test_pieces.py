@@ -99,14 +99,14 @@ def test_one_point_is_visible_and_beyond_the_budget_stays_inside():
 
 
 def test_reference_labels_do_not_cover_each_other():
-    places = plots._apart([99, 100, 98.5, 40, 100])
+    places = scales.apart([99, 100, 98.5, 40, 100])
     assert all(b - a >= 7.49 for a, b in zip(sorted(places), sorted(places)[1:], strict=False))
     assert max(places) <= 100 and places[3] == 40
 
 
 @pytest.mark.parametrize("total", [1, 2, 7, 12, 48, 400, 401, 1000, 99_999])
 def test_ticks(total):
-    ticks = plots._x_ticks(total)
+    ticks = scales.x_ticks(total)
     assert ticks[0] == 0 and ticks[-1] == total and ticks == sorted(set(ticks)) and len(ticks) <= 7
 
 
@@ -192,7 +192,7 @@ def test_a_scatter_of_equal_points():
     "values", [[0.0], [5.0, 5.0], [0.61, 0.97], [2_900_000, 3_400_000], [0, 1e-9], [8, 26]]
 )
 def test_a_scale_holds_its_values_between_round_numbers(values):
-    at, ticks = plots._scale(values)
+    at, ticks = scales.linear(values)
     assert all(0 <= at(value) <= 100 for value in values)
     assert at(ticks[0]) == 0 and at(ticks[-1]) == pytest.approx(100) and 2 <= len(ticks) <= 7
 

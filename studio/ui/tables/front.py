@@ -81,7 +81,6 @@ TABLE: dict[str, tuple[str, str, str]] = {
         "{example}：该题所在的文件已不存在或已更改。",
     ),
     "no_answer": ("(no answer)", "（無回答）", "（无回答）"),
-    "which_recipe": ("Look inside", "中身を見る", "查看内部"),
     "heat": ("What this merge is made of", "このマージの中身", "该合并的配方"),
     "heat_note": (
         "Candidate {n}. Weight of each source by layer group; the small number is the density, the "
@@ -146,4 +145,135 @@ TABLE: dict[str, tuple[str, str, str]] = {
     "group": ("Layer group", "層グループ", "层组"),
     "density": ("density", "密度", "密度"),
     "weight": ("weight", "重み", "权重"),
+    # ── what rows and layer groups are called ──
+    "called_evolved": ("evolved (#{n})", "進化 (#{n})", "进化 (#{n})"),
+    "called_random": (
+        "best of random search (#{n})",
+        "ランダム探索の最良 (#{n})",
+        "随机搜索最佳 (#{n})",
+    ),
+    "called_stage": (
+        "winner of the first search (#{n})",
+        "最初の探索の勝者 (#{n})",
+        "首轮搜索优胜 (#{n})",
+    ),
+    "called_exported": (
+        "evolved (#{n}), as exported",
+        "進化 (#{n})、書き出した形",
+        "进化 (#{n})，导出后",
+    ),
+    "group_layer": ("layer {n}", "層 {n}", "层 {n}"),
+    "group_layers": ("layers {n}", "層 {n}", "层 {n}"),
+    "group_embedding": ("embedding", "埋め込み", "嵌入"),
+    "group_head": ("head", "出力ヘッド", "输出头"),
+    "group_embedding_head": ("embedding+head", "埋め込み＋出力ヘッド", "嵌入＋输出头"),
+    "group_all": ("all layers", "全層", "所有层"),
+    # ── every candidate: plot and table ──
+    "timeline": (
+        "Every candidate on the search's questions",
+        "全候補の得点（探索用問題）",
+        "所有候选在搜索题目上的得分",
+    ),
+    "timeline_note": (
+        "In the order scored; the line is the best so far. Click a point, or Tab to the plot and "
+        "use the arrow keys and Enter, to look inside.",
+        "採点順。線はこれまでの最高。点をクリック、または Tab で図に移り、"
+        "矢印キーと Enter で中身を表示。",
+        "按评测顺序；线为目前最佳。点击一点，或用 Tab 进入图中再用方向键和回车，即可查看内部。",
+    ),
+    "timeline_empty": (
+        "The first point appears when a candidate has been scored.",
+        "最初の候補が採点されると点が現れます。",
+        "首个候选评测后出现第一个点。",
+    ),
+    "all_points": ("All candidates", "すべての候補", "所有候选"),
+    "record": ("best so far", "最高を更新", "刷新最佳"),
+    "candidate": ("candidate", "候補", "候选"),
+    "reference": (
+        "measured by (with 95 % interval)",
+        "比較対象（95 % 区間つき）",
+        "参照（附 95% 区间）",
+    ),
+    "candidates_all": (
+        "All {n} that are scored. A heading sorts; a row opens below.",
+        "採点済みの全 {n} 件。見出しで並べ替え、行を選ぶと下に表示。",
+        "已评测的全部 {n} 个。点表头排序；点行在下方查看。",
+    ),
+    "candidates_cut": (
+        "The first {shown} of {n} by {column}. A heading sorts; a row opens below.",
+        "{column} の順で {n} 件中の先頭 {shown} 件。見出しで並べ替え、行を選ぶと下に表示。",
+        "按 {column} 排序的前 {shown} 个，共 {n} 个。点表头排序；点行在下方查看。",
+    ),
+    "candidates_csv": ("CSV of all candidates", "全候補の CSV", "全部候选的 CSV"),
+    # ── the one that is looked into ──
+    "look_inside": ("Look inside", "中身を見る", "查看内部"),
+    "beside": ("Compare with", "比べる候補", "与之比较"),
+    "no_other": ("no other", "なし", "无"),
+    "chat_with": ("Chat with this one", "この候補と話す", "与它对话"),
+    "export_this": ("Export this one", "この候補を書き出す", "导出它"),
+    "candidate_n": ("Candidate {n}", "候補 {n}", "候选 {n}"),
+    "from_generation": (
+        "{stage}, generation {n}",
+        "{stage}、第 {n} 世代",
+        "{stage}，第 {n} 代",
+    ),
+    "is_best": ("the best of this run", "この実行の最良", "本次运行的最佳"),
+    "reported": (
+        "Reported: below are the test questions, which no search has seen.",
+        "報告対象：下はどの探索でも使っていないテスト問題。",
+        "已报告：下面是任何搜索都没见过的测试题。",
+    ),
+    "not_reported": (
+        "Not reported, so never asked the test questions: below are the search's own.",
+        "報告対象ではなく、テスト問題は未実施：下は探索用の問題。",
+        "未报告，从未做过测试题：下面是搜索所用的题目。",
+    ),
+    "candidate_broken": ("Broken: {why}", "異常：{why}", "异常：{why}"),
+    "never_asked": (
+        "This candidate was never asked {task}.",
+        "この候補には {task} が出題されていません。",
+        "该候选从未做过 {task}。",
+    ),
+    # ── two beside each other ──
+    "versus": (
+        "What #{a} and #{b} are made of",
+        "#{a} と #{b} の中身",
+        "#{a} 与 #{b} 的配方",
+    ),
+    "versus_note": (
+        "Weight of each source by layer group, and the difference, #{b} less #{a}.",
+        "層グループごとの各元モデルの重みと差（#{b} − #{a}）。",
+        "各层组中每个来源的权重及其差（#{b} − #{a}）。",
+    ),
+    "versus_note_t": (
+        "How far each layer group goes to the second source, and the difference, #{b} less #{a}.",
+        "層グループごとに第 2 の元モデルへどこまで進むかと差（#{b} − #{a}）。",
+        "各层组走向第二个来源的程度及其差（#{b} − #{a}）。",
+    ),
+    "difference": ("difference", "差", "差"),
+    "versus_paths": (
+        "Layers on the path: #{a} {length_a}, #{b} {length_b}; {n} of them are in both.",
+        "経路の層：#{a} は {length_a}、#{b} は {length_b}、共通は {n}。",
+        "路径层数：#{a} 为 {length_a}，#{b} 为 {length_b}，其中共有 {n}。",
+    ),
+    "versus_kinds": (
+        "#{a} and #{b} come from different spaces: each as it is.",
+        "#{a} と #{b} は別の空間の候補なので、それぞれを示します。",
+        "#{a} 与 #{b} 来自不同空间：分别显示。",
+    ),
+    "only_one": (
+        "Only #{n} is right: {count} questions",
+        "#{n} だけが正解：{count} 問",
+        "只有 #{n} 答对：{count} 题",
+    ),
+    "only_one_graded": (
+        "#{n} is better: {count} questions",
+        "#{n} の方が高得点：{count} 問",
+        "#{n} 得分更高：{count} 题",
+    ),
+    "not_the_same": (
+        "#{n} was not asked these questions: pick one that was, or another task.",
+        "#{n} にはこの問題が出題されていません。別の候補か課題を選んでください。",
+        "#{n} 没有做过这些题：请选择做过的候选或其他任务。",
+    ),
 }

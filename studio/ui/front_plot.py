@@ -1,0 +1,227 @@
+"""The Front tab's picture of all candidates: a front by two objectives, or scores over time.
+
+Reads the run's record and hands :mod:`studio.ui.points` what it draws. Knows no Gradio.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from studio.api.inside import references
+from studio.errors import StudioError
+from studio.evolve.spaces import open_models
+from studio.recipe import PROPERTIES, Recipe, Stage
+from studio.runs import Candidate, Run, Store
+from studio.ui import pieces, plots, words
+from studio.ui.shared import engine, front_of, metric_of
+from studio.ui.strings import say
+
+
+def draw(run: Run, selected: int | None, store: Store, language: str) -> str:
+    """The scatter of a run's front; of one objective, or before there is one, scores over time.
+
+    Args:
+        selected: the candidate that is looked into.
+    """
+    recipe = Recipe.from_yaml(run.recipe)
+    scored = store.ranked(run.id)
+    if not scored:
+        return pieces.empty(say(language, "timeline_empty"))
+    best = store.best(run.id)
+    found, members = front_of(recipe, scored)
+    selected = best.id if selected is None else selected
+    if members:
+        plot = _scatter(run, recipe, found, members, selected, store, language)
+    else:
+        plot = _timeline(run, recipe, selected, store, language)
+    return f'<section data-best="{best.id}">{plot}</section>'
+
+
+def _names(language: str) -> dict[str, str]:
+    return {"all": say(language, "all_points")}
+
+
+# ── several objectives ────────────────────────────────────────────────────────────────────────
+
+
+def _scatter(
+    run: Run,
+    recipe: Recipe,
+    found: Sequence[Candidate],
+    members: Sequence[Candidate],
+    selected: int,
+    store: Store,
+    language: str,
+) -> str:
+    objectives = recipe.objective_names()
+    note = say(language, "front_note", n=len(members), total=len(found))
+    if len(objectives) > 2:
+        third = words.objective(language, objectives[2], metric_of(run.recipe, objectives[2]))
+        note += " " + say(language, "front_size", name=third)
+    sources = _source_values(run.id, tuple(objectives), store)
+    return plots.scatter(
+        _points(objectives, found, members, sources, language),
+        *(_axis(name, metric_of(run.recipe, name), language) for name in objectives[:2]),
+        title=say(language, "front"),
+        note=note,
+        names={
+            "front": say(language, "on_front"),
+            "beaten": say(language, "beaten"),
+            "source": say(language, "role_source_point"),
+            **_names(language),
+        },
+        selected=selected,
+        joined=len(objectives) == 2,
+    )
+
+
+def _axis(objective: str, metric: str, language: str) -> plots.Axis:
+    minimised = objective in PROPERTIES
+    label = words.objective(language, objective, metric)
+    if minimised:
+        label += f" ({say(language, 'less_is_better')})"
+        return plots.Axis(label, words.compact, minimised)
+    return plots.Axis(label, lambda value: f"{100 * value:.3g}")
+
+
+def _points(
+    objectives: Sequence[str],
+    found: Sequence[Candidate],
+    members: Sequence[Candidate],
+    sources: Mapping[str, Mapping[str, float]],
+    language: str,
+) -> list[plots.Point]:
+    """The candidates, and the sources as far as their values are known."""
+    x, y, *more = objectives
+    third = [v[more[0]] for v in (*sources.values(), *(c.scores for c in found)) if more]
+    low, high = (min(third), max(third)) if third else (0.0, 0.0)
+
+    def point(label: str, values: Mapping[str, float], **more_of_it: Any) -> plots.Point:
+        said = [label, *(words.measure(language, name, values[name]) for name in objectives)]
+        size = (values[more[0]] - low) / (high - low) if high > low else 0.3
+        return plots.Point(label, " · ".join(said), values[x], values[y], size=size, **more_of_it)
+
+    chosen = {c.id for c in members}
+    # of equal candidates the front has the earliest: it is drawn over the others
+    drawn = [
+        point(
+            f"★ #{c.id}" if c.id in chosen else f"#{c.id}",
+            c.scores,
+            number=c.id,
+            front=c.id in chosen,
+        )
+        for c in sorted(found, key=lambda c: -c.id)
+    ]
+    return drawn + [point(name, values) for name, values in sources.items()]
+
+
+def _source_values(
+    run: str, objectives: tuple[str, ...], store: Store
+) -> dict[str, dict[str, float]]:
+    """Each source's value of every objective, of those that have all of them by now."""
+    known: dict[str, dict[str, float]] = {}
+    for evaluation in store.evaluations(run, "dev"):
+        kind, _, name = evaluation.subject.partition(":")
+        if kind == "model":
+            known.setdefault(name, {})[evaluation.task] = evaluation.score
+    if set(objectives) & set(PROPERTIES):
+        for name, values in _source_properties(run, store).items():
+            known.setdefault(name, {}).update(values)
+    return {k: v for k, v in known.items() if all(name in v for name in objectives)}
+
+
+@lru_cache(maxsize=16)
+def _source_properties(run: str, store: Store) -> dict[str, dict[str, float]]:
+    """How long and how large the models of a run are; nothing of those that are gone."""
+    engine()
+    try:
+        models = open_models(Recipe.from_yaml(store.run(run).recipe), store)
+    except StudioError:
+        return {}
+    return {
+        model.name: {"length": float(model.layers), "parameters": float(model.parameters)}
+        for model in models
+    }
+
+
+# ── one objective ─────────────────────────────────────────────────────────────────────────────
+
+
+def _timeline(run: Run, recipe: Recipe, selected: int, store: Store, language: str) -> str:
+    """Searches one after the other; random search over the one that it is compared with."""
+    tasks = [name for name in recipe.objective_names() if name not in PROPERTIES]
+    metric = metric_of(run.recipe, tasks[0])
+    own = [stage for stage in recipe.stages() if not stage.baseline]
+    beginnings = {stage.name: n * recipe.budget.candidates for n, stage in enumerate(own)}
+    points, lines = [], []
+    for stage in recipe.stages():
+        start = _beginning(stage, beginnings)
+        scored = [c for c in store.candidates(run.id, stage.name) if c.score is not None]
+        best, stairs = -1.0, []
+        for place, candidate in enumerate(scored, start=start + 1):
+            record = candidate.score > best and not candidate.broken
+            best = max(best, candidate.score)
+            stairs.append((place, best))
+            points.append(_point(candidate, place, record, stage, metric, language))
+        if stairs:
+            style = "other" if stage.baseline else "main"
+            lines.append(plots.Line(stage.name, style, stairs))
+    # the others first: what evolved is drawn over random search
+    points.sort(key=lambda point: not point.other)
+    several = len(tasks) > 1
+    name = words.metric(language, words.MEAN if several else metric)
+    return plots.timeline(
+        points,
+        lines,
+        [] if several else _references(run, store, language),
+        total=recipe.budget.candidates * len(own),
+        title=f"{say(language, 'timeline')}: {', '.join(tasks)}",
+        note=say(language, "timeline_note"),
+        names={
+            "front": say(language, "record"),
+            "beaten": say(language, "candidate"),
+            "other": say(language, "random"),
+            "reference": say(language, "reference"),
+            **_names(language),
+        },
+        x_label=say(language, "curve_x"),
+        y_label=f"{name}, %" if metric == words.ACCURACY else f"{name} (0–100)",
+        selected=selected,
+    )
+
+
+def _beginning(stage: Stage, beginnings: Mapping[str, int]) -> int:
+    if not stage.baseline:
+        return beginnings[stage.name]
+    rest = stage.name.removeprefix("random").strip()
+    return beginnings.get(rest, 0 if len(beginnings) == 1 else max(beginnings.values()))
+
+
+def _point(
+    candidate: Candidate, place: int, record: bool, stage: Stage, metric: str, language: str
+) -> plots.Point:
+    label = f"#{candidate.id}"
+    said = [label, words.score(language, metric, candidate.score)]
+    said.append(words.stage(language, stage.name))
+    return plots.Point(
+        label,
+        " · ".join(said),
+        place,
+        candidate.score,
+        number=candidate.id,
+        front=record and not stage.baseline,
+        size=0.0 if stage.baseline or not record else 0.1,
+        other=stage.baseline,
+    )
+
+
+def _references(run: Run, store: Store, language: str) -> list[plots.Reference]:
+    return [
+        plots.Reference(
+            words.called(language, found.subject, found.role, found.subject),
+            found.score,
+            found.low,
+            found.high,
+        )
+        for found in references(run.id, store)
+    ]
