@@ -80,7 +80,7 @@ def build(wires: Wires, run: gr.Dropdown) -> Front:
     quick = [head, task, strip, only, question, answers]
     picked = [which, other, task, question]
     wires.on(
-        [plot.pick, table.pick], pick, [run, *picked], [which, *quick, recipe],
+        [plot.click, table.click], pick, [run, *picked], [which, *quick, recipe],
         trigger_mode="always_last",
     )  # fmt: skip
     wires.on(
@@ -88,9 +88,9 @@ def build(wires: Wires, run: gr.Dropdown) -> Front:
         trigger_mode="always_last",
     )  # fmt: skip
     which.change(None, which, None, js=front_scripts.MARK_CANDIDATE)
-    wires.on(table.order, sort, [run, order, which], [order, table])
+    wires.on(table.select, sort, [run, order, which], [order, table])
     wires.on(task.input, ask_another, [run, *picked], quick)
-    wires.on([strip.pick, only.pick], pick_question, None, question)
+    wires.on([strip.click, only.click], pick_question, None, question)
     question.change(None, question, None, js=front_scripts.MARK_QUESTION)
     wires.on(question.change, read, [run, *picked], answers, trigger_mode="always_last")
     saved = wires.on(csv.click, save, run, file, concurrency_limit=4)

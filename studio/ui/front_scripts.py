@@ -29,7 +29,7 @@ let at = null;
 
 element.addEventListener('click', (event) => {
     const chosen = event.target.closest('[data-c]');
-    if (chosen) trigger('pick', {candidate: Number(chosen.dataset.c)});
+    if (chosen) trigger('click', {candidate: Number(chosen.dataset.c)});
 });
 element.addEventListener('focusout', () => { if (slider()) said(''); });
 element.addEventListener('keydown', (event) => {
@@ -39,7 +39,7 @@ element.addEventListener('keydown', (event) => {
     const now = find(at) ?? across[Number(stop.getAttribute('aria-valuenow')) - 1];
     if (event.key === 'Enter' || event.key === ' ') {
         event.preventDefault();
-        trigger('pick', {candidate: Number(now.dataset.c)});
+        trigger('click', {candidate: Number(now.dataset.c)});
         return;
     }
     const upward = event.key === 'ArrowUp' || event.key === 'ArrowDown';
@@ -77,9 +77,9 @@ const stay = (button) => {
 };
 element.addEventListener('click', (event) => {
     const sorted = event.target.closest('[data-sort]');
-    if (sorted) return trigger('order', {column: sorted.dataset.sort});
+    if (sorted) return trigger('select', {column: sorted.dataset.sort});
     const chosen = event.target.closest('[data-c]');
-    if (chosen) trigger('pick', {candidate: Number(chosen.dataset.c)});
+    if (chosen) trigger('click', {candidate: Number(chosen.dataset.c)});
 });
 element.addEventListener('keydown', (event) => {
     const all = rows();
@@ -115,7 +115,7 @@ MARK_CANDIDATE = """(which) => {
 COLUMNS = """
 element.addEventListener('click', (event) => {
     const column = event.target.closest('[data-q]');
-    if (column) trigger('pick', {question: Number(column.dataset.q)});
+    if (column) trigger('click', {question: Number(column.dataset.q)});
 });
 element.addEventListener('keydown', (event) => {
     const over = element.querySelector('.es-strip .over');
@@ -125,7 +125,7 @@ element.addEventListener('keydown', (event) => {
     const to = {ArrowLeft: now - 1, ArrowRight: now + 1, Home: 1, End: last}[event.key];
     if (to === undefined || to < 1 || to > last) return;
     event.preventDefault();
-    trigger('pick', {question: to});
+    trigger('click', {question: to});
 });
 """
 
