@@ -17,7 +17,7 @@ from typing import Any
 import gradio as gr
 
 from studio.errors import StudioError
-from studio.models import access
+from studio.models.access import Token, asking_with
 from studio.runs import Progress, Run
 from studio.ui import strings
 from studio.ui.markup import esc
@@ -179,7 +179,7 @@ class Wires:
         ) -> Any:
             visit = _visit(request, event, profile, access, *values[:2])
             try:
-                with access.asking_with(visit.who.hub_token):
+                with asking_with(visit.who.hub_token):
                     return handler(visit, *values[2:])
             except gr.Error:
                 raise
@@ -189,11 +189,11 @@ class Wires:
         return _plain(called)
 
 
-def _asking(token: access.Token, steps: Iterator[Any]) -> Iterator[Any]:
+def _asking(token: Token, steps: Iterator[Any]) -> Iterator[Any]:
     """The same steps, the hub asked with a visitor's token in each: they may change threads."""
     with closing(steps):
         while True:
-            with access.asking_with(token):
+            with asking_with(token):
                 try:
                     step = next(steps)
                 except StopIteration:
