@@ -48,7 +48,7 @@ def test_translations_keep_values_code_and_names(language):
         numbers = re.findall(r"\{\d+\}", entry.english), re.findall(r"\{\d+\}", other)
         assert set(numbers[0]) == set(numbers[1]), entry
         kept = re.findall(
-            r"`python[^`]*`|[A-Z]+_[A-Z_]+|'[a-z_]+'|https?://\S+|--[a-z]+", entry.english
+            r"`python[^`]*`|[A-Z]+_[A-Z_]+|'[a-z_]+'|https?://[^\s,;]+|--[a-z]+", entry.english
         )
         assert all(name.rstrip(";.") in other for name in kept), entry
         assert not other.endswith(" ") and not other.startswith(" "), entry
