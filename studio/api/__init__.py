@@ -8,6 +8,7 @@ Knows how the rooms fit together. Refuses to know how anything is shown, and add
 could do itself. ``store`` is always the workspace's own when left out.
 """
 
+from studio.api.archives import archive, unarchive
 from studio.api.catalogue import cards, describe, memory, models, plan
 from studio.api.making import OnBytes, card, evaluate, export, exports, merge, push, subject
 from studio.api.owners import expire, forget, share
@@ -16,12 +17,14 @@ from studio.api.queueing import finish, pause, repeat, reseeded, restart, start,
 from studio.api.reading import curve, front, progress, report, scores_of, strip
 from studio.api.recipes import duplicate
 from studio.api.samples import PAPER_RUNS, SAMPLE_RUN, bundled_runs, open_store
+from studio.api.sheets import candidates_csv
 from studio.api.working import OnProgress, create, delete, evolve, resume
 
 __all__ = [
-    "PAPER_RUNS", "SAMPLE_RUN", "OnBytes", "OnProgress", "bundled_runs", "card", "cards", "create",
-    "curve", "delete", "describe", "detach", "duplicate", "evaluate", "evolve", "expire", "export",
-    "exports", "finish", "forget", "front", "memory", "merge", "models", "open_store", "pause",
-    "plan", "progress", "push", "repeat", "report", "reseeded", "restart", "resume", "scores_of",
-    "share", "start", "stop", "strip", "subject", "wake", "work_off",
+    "PAPER_RUNS", "SAMPLE_RUN", "OnBytes", "OnProgress", "archive", "bundled_runs",
+    "candidates_csv", "card", "cards", "create", "curve", "delete", "describe", "detach",
+    "duplicate", "evaluate", "evolve", "expire", "export", "exports", "finish", "forget", "front",
+    "memory", "merge", "models", "open_store", "pause", "plan", "progress", "push", "repeat",
+    "report", "reseeded", "restart", "resume", "scores_of", "share", "start", "stop", "strip",
+    "subject", "unarchive", "wake", "work_off",
 ]  # fmt: skip

@@ -137,6 +137,59 @@ def show(run: RunId, as_json: Json = False) -> None:
     print_summary(store.run(run).id, store, as_json)
 
 
+@app.command("export-run")
+def export_run(
+    run: RunId,
+    out_file: Annotated[Path, typer.Option("--out", help="The file; must not exist yet.")],
+) -> None:
+    """Write a run's whole record to one file, which `import-run` takes in anywhere."""
+    from studio import api
+
+    out.print(f"Written to {plain(api.archive(run, out_file, api.open_store()))}")
+
+
+@app.command("import-run")
+def import_run(
+    file: Annotated[Path, typer.Argument(help="What `export-run` or the page wrote.")],
+    as_json: Json = False,
+) -> None:
+    """Take in the runs of a file; one that was not finished can be resumed."""
+    from studio import api
+
+    store = api.open_store()
+    runs = api.unarchive(file, store=store)
+    if as_json:
+        return print_json({"runs": runs})
+    for run in runs:
+        out.print(f"Run {run} ({plain(store.run(run).name)}) is imported.")
+
+
+@app.command()
+def candidates(
+    run: RunId,
+    out_file: Annotated[
+        Path | None, typer.Option("--out", help="A file to write instead; must not exist yet.")
+    ] = None,
+) -> None:
+    """Print all candidates of a run as CSV: scores, and the genome by the names of its genes."""
+    from studio import api
+
+    lines = api.candidates_csv(run, api.open_store())
+    if out_file is None:
+        for line in lines:
+            print(line, end="")
+        return
+    try:
+        # a byte-order mark, without which Excel takes the names for another encoding
+        with out_file.open("x", encoding="utf-8-sig", newline="") as file:
+            file.writelines(lines)
+    except OSError as error:
+        raise StudioError(
+            f"{out_file} cannot be written ({error.strerror}); choose another name."
+        ) from error
+    out.print(f"Written to {plain(out_file)}")
+
+
 @app.command()
 def paper(as_json: Json = False) -> None:
     """Run rows 1 to 6 of the paper's Table 1 in miniature, or go on, and say which findings held.
