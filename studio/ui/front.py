@@ -20,7 +20,7 @@ from studio.runs import Run
 from studio.ui import front_candidate, front_plot, front_scripts, front_table, pieces
 from studio.ui.front_candidate import Picked
 from studio.ui.front_table import Order
-from studio.ui.shared import candidate_choices, front_of, metrics, store
+from studio.ui.shared import candidate_choices, engine, front_of, metrics, store
 from studio.ui.strings import say, text
 from studio.ui.wiring import Look, Panel, Visit, Wires
 
@@ -47,11 +47,13 @@ def build(wires: Wires, run: gr.Dropdown) -> Front:
             report = gr.HTML(elem_id="report")
         with gr.Column(scale=5, min_width=320):
             table = gr.HTML(js_on_load=front_scripts.ROWS, elem_id="candidates-table")
-            csv = gr.Button(text("candidates_csv"), size="sm", elem_id="candidates-csv")
+            with gr.Row(elem_classes="es-buttons"):
+                csv = gr.Button(text("candidates_csv"), size="sm", elem_id="candidates-csv")
             file = gr.DownloadButton(visible="hidden", elem_id="candidates-file")
-    with gr.Row(elem_classes="es-pick"):
-        head = gr.HTML(elem_id="picked", min_width=320)
-        with gr.Column(scale=2, min_width=320):
+    with gr.Row(elem_classes="es-columns es-pick"):
+        with gr.Column(scale=7, min_width=320):
+            head = gr.HTML(elem_id="picked")
+        with gr.Column(scale=5, min_width=320):
             with gr.Row():
                 which = gr.Dropdown(
                     [], label=text("look_inside"), allow_custom_value=True, elem_id="which"
@@ -62,15 +64,13 @@ def build(wires: Wires, run: gr.Dropdown) -> Front:
             with gr.Row(elem_classes="es-buttons"):
                 chat = gr.Button(text("chat_with"), size="sm", elem_id="chat-with")
                 export = gr.Button(text("export_this"), size="sm", elem_id="export-this")
+    task = gr.Radio([], label=text("task"), show_label=False, visible=False, elem_id="strip-task")
+    strip = gr.HTML(js_on_load=front_scripts.COLUMNS, elem_id="strip")
+    only = gr.HTML(js_on_load=front_scripts.COLUMNS, elem_id="only")
     with gr.Row(elem_classes="es-columns es-inside"):
         with gr.Column(scale=5, min_width=320):
             recipe = gr.HTML(elem_id="recipe")
         with gr.Column(scale=7, min_width=320):
-            task = gr.Radio(
-                [], label=text("task"), show_label=False, visible=False, elem_id="strip-task"
-            )
-            strip = gr.HTML(js_on_load=front_scripts.COLUMNS, elem_id="strip")
-            only = gr.HTML(js_on_load=front_scripts.COLUMNS, elem_id="only")
             question = gr.Slider(
                 1, 2, value=1, step=1, label=text("question"), visible=False, buttons=[],
                 elem_id="question",
@@ -102,10 +102,40 @@ def build(wires: Wires, run: gr.Dropdown) -> Front:
             lambda lang: ["", None, *[gr.update(choices=[], value=None)] * 2], [order, which],
         ),
         Panel("report", [report], _stage, draw_report, lambda lang: [""]),
-        Panel("picked", quick, _stage, draw_picked, lambda lang: _nothing(), picked),
+        Panel(
+            "picked", [*quick, recipe], _stage, draw_picked, lambda lang: [*_nothing(), ""], picked
+        ),
         Panel("recipe", [recipe], _stage, draw_recipe, lambda lang: [""], picked, slow=True),
     ]  # fmt: skip
     return Front(which, chat, export, panels)
+
+
+def hand_over(
+    wires: Wires,
+    found: Front,
+    run: gr.Dropdown,
+    talk: gr.Dropdown,
+    home: gr.Dropdown,
+    tabs: gr.Tabs,
+) -> None:
+    """Have the buttons take the candidate that is looked into to the chat, or home.
+
+    Args:
+        talk: the menu of the chat's first model; home: that of the candidate to export.
+    """
+
+    def chosen(visit: Visit, run: str | None, which: str | None) -> tuple[str, str]:
+        record = visit.who.run(store(), run)
+        return record.id, str(store().pick(record.id, front_candidate.name(which) or "best").id)
+
+    def to_chat(visit: Visit, *given: str | None) -> list[Any]:
+        return [":".join(chosen(visit, *given)), gr.update(selected="chat")]
+
+    def to_export(visit: Visit, *given: str | None) -> list[Any]:
+        return [chosen(visit, *given)[1], gr.update(selected="take-home")]
+
+    wires.on(found.chat.click, to_chat, [run, found.which], [talk, tabs])
+    wires.on(found.export.click, to_export, [run, found.which], [home, tabs])
 
 
 def _frame(look: Look) -> tuple:
@@ -202,6 +232,7 @@ def sort(visit: Visit, run: str | None, order: Any, which: str | None) -> list[A
 def save(visit: Visit, run: str | None) -> str:
     """All candidates as a file to download; it is nowhere but in Gradio's own cache."""
     found = visit.who.run(store(), run)
+    engine()  # the names of genes are those of models' layers
     written = "".join(api.candidates_csv(found.id, store())).encode("utf-8-sig")
     return save_bytes_to_cache(
         written, f"{found.id}-candidates.csv", gr.DownloadButton(render=False).GRADIO_CACHE
@@ -219,9 +250,9 @@ def draw_plot(look: Look, which: str | None) -> list[Any]:
 
 def _selected(run: Run, which: str | None) -> int | None:
     """The number that a menu names, None if it names the best or nothing that there is."""
-    name = str(which or "best").strip().removeprefix("#")
+    name = front_candidate.name(which)
     try:
-        return None if name == "best" else store().pick(run.id, name).id
+        return None if name in ("", "best") else store().pick(run.id, name).id
     except StudioError:
         return None
 
@@ -273,8 +304,9 @@ def draw_report(look: Look) -> list[Any]:
 
 
 def draw_picked(look: Look, *given: Any) -> list[Any]:
-    """What the candidate that is looked into answered."""
-    return _quick(look.visit, _picked(look.run, _kept(look, given)))
+    """What the candidate that is looked into answered; of another run, that its recipe comes."""
+    waits = pieces.empty(look.visit.say("opening")) if look.fresh else gr.skip()
+    return [*_quick(look.visit, _picked(look.run, _kept(look, given))), waits]
 
 
 def draw_recipe(look: Look, *given: Any) -> list[Any]:

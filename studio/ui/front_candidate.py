@@ -54,8 +54,8 @@ def picked(run: Run, which: Any, other: Any, task: Any, question: Any, store: St
     candidate = second = None
     if best is not None:
         try:
-            candidate = store.pick(run.id, _name(which) or "best")
-            second = store.pick(run.id, _name(other)) if _name(other) else None
+            candidate = store.pick(run.id, name(which) or "best")
+            second = store.pick(run.id, name(other)) if name(other) else None
         except StudioError as error:
             fault = str(error)
     names = _tasks(run)
@@ -67,7 +67,8 @@ def picked(run: Run, which: Any, other: Any, task: Any, question: Any, store: St
     return Picked(run, candidate, second, chosen, number, is_best, fault)
 
 
-def _name(given: Any) -> str:
+def name(given: Any) -> str:
+    """A candidate's number or 'best', as a menu has it or somebody typed it there."""
     return str(given or "").strip().removeprefix("#")
 
 

@@ -216,12 +216,13 @@ def _point(
 
 
 def _references(run: Run, store: Store, language: str) -> list[plots.Reference]:
+    found = references(run.id, store)
     return [
         plots.Reference(
-            words.called(language, found.subject, found.role, found.subject),
-            found.score,
-            found.low,
-            found.high,
+            say(language, "random") if one.role == "random" else one.subject.partition(":")[2],
+            one.score,
+            one.low,
+            one.high,
         )
-        for found in references(run.id, store)
+        for one in sorted(found, key=lambda one: one.score)
     ]

@@ -158,6 +158,7 @@ def build() -> gr.Blocks:
             with gr.Tab(text("paper"), id="paper", render_children=True) as paper_tab:
                 paper.build(wires, paper_tab)
         models.hand_over(wires, choosing, evolving.editor, tabs)
+        front.hand_over(wires, found, run, chatting.models[0], taking.candidate, tabs)
         panels = [*evolving.panels, *chatting.panels, *taking.panels, *found.panels]
         seen, timer = gr.State({}), gr.Timer(POLL_SECONDS)
 

@@ -144,14 +144,15 @@ def timeline(
     words = [_tick_y(at_y(t), f"{100 * t:.0f}") for t in y_ticks]
     words += [_tick_x(at_x(n), str(n)) for n in scales.x_ticks(total)]
     places = scales.apart([at_y(r.score) for r in references])
-    for reference, place in zip(references, places, strict=True):
+    for number, (reference, place) in enumerate(zip(references, places, strict=True)):
         score, low, high = reference.score, reference.low, reference.high
         said = f"{reference.label}: {percent(score)} ({percent(low)} – {percent(high)})"
         words.append(
-            f'<i class="whisker" style="top:{at_y(high):.2f}%;bottom:{100 - at_y(low):.2f}%">'
-            f'</i><i class="mean" style="top:{at_y(score):.2f}%"></i>'
+            f'<i class="whisker" style="--at:{number % 3};top:{at_y(high):.2f}%;'
+            f'bottom:{100 - at_y(low):.2f}%"></i>'
+            f'<i class="mean" style="--at:{number % 3};top:{at_y(score):.2f}%"></i>'
             f'<span class="beside" style="top:{place:.2f}%" title="{esc(said)}">'
-            f"<b>{percent(score)}</b> {esc(reference.label)}</span>"
+            f"<b>{percent(score)}</b> <small>{esc(reference.label)}</small></span>"
         )
     kinds = [
         ("front", any(p.front for p in points)),
@@ -160,6 +161,10 @@ def timeline(
         ("reference", bool(references)),
     ]
     key = "".join(_key(kind, names[kind]) for kind, there in kinds if there)
+    # where there is no room for names beside the picture, the stylesheet shows these
+    key += "".join(
+        f'<li class="narrow"><b>{percent(r.score)}</b> {esc(r.label)}</li>' for r in references
+    )
     return _figure(
         "es-timeline",
         title,

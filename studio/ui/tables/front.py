@@ -206,6 +206,11 @@ TABLE: dict[str, tuple[str, str, str]] = {
     ),
     "candidates_csv": ("CSV of all candidates", "全候補の CSV", "全部候选的 CSV"),
     # ── the one that is looked into ──
+    "opening": (
+        "Opening the models to see what it is made of …",
+        "中身を表示するためモデルを開いています…",
+        "正在打开模型以查看配方……",
+    ),
     "look_inside": ("Look inside", "中身を見る", "查看内部"),
     "beside": ("Compare with", "比べる候補", "与之比较"),
     "no_other": ("no other", "なし", "无"),
