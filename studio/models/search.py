@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from studio.errors import StudioError
-from studio.models import adapter, documents, gguf_header, headers, sources
+from studio.models import access, adapter, documents, gguf_header, headers, sources
 
 #: Where a model was found.
 BUNDLED, LOCAL, CACHED, EXPORTED, HUB = "bundled", "local", "cached", "exported", "hub"
@@ -207,13 +207,10 @@ def _count(settings: dict[str, Any], *keys: str) -> int | None:
 # ── on the hub ────────────────────────────────────────────────────────────────────────────────
 
 
-def on_hub(
-    text: str, token: str | None = None, seconds: float = HUB_SECONDS, limit: int = HUB_RESULTS
-) -> list[Found]:
+def on_hub(text: str, seconds: float = HUB_SECONDS, limit: int = HUB_RESULTS) -> list[Found]:
     """Models of the hub with safetensors weights for a text, the most downloaded first.
 
     Args:
-        token: whose private and gated repositories count as well.
         seconds: after which the hub counts as out of reach.
 
     Raises:
@@ -221,8 +218,10 @@ def on_hub(
     """
     from huggingface_hub import HfApi
 
+    asked = HfApi(token=access.token())  # here: the search runs in a thread of its own
+
     def ask() -> list[Found]:
-        listed = HfApi(token=token).list_models(
+        listed = asked.list_models(
             search=text, filter="safetensors", sort="downloads", limit=3 * limit, expand=_EXPAND
         )
         models = [_of_hub(info) for info in listed if info.pipeline_tag in _PIPELINES]
@@ -231,16 +230,15 @@ def on_hub(
     return _in_time(ask, seconds)
 
 
-def of_names(
-    names: Sequence[str], token: str | None = None, seconds: float = HUB_SECONDS
-) -> list[Found]:
+def of_names(names: Sequence[str], seconds: float = HUB_SECONDS) -> list[Found]:
     """Cards of models that are known by name, as far as the hub or its cache tells of them."""
     from huggingface_hub import HfApi
 
     known = {model.name: model for model in cached()}
+    asked = HfApi(token=access.token())
 
     def ask(name: str) -> Found:
-        info = HfApi(token=token).model_info(name, expand=_EXPAND, timeout=seconds)
+        info = asked.model_info(name, expand=_EXPAND, timeout=seconds)
         return replace(_of_hub(info), name=name)
 
     found = []

@@ -5,8 +5,10 @@ Takes what `studio.models.search` and `studio.api` say, and returns escaped HTML
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+from studio.models.licences import licence_of_merge
 from studio.models.search import Found
 from studio.ui.markup import esc
 from studio.ui.sentences import translate
@@ -130,6 +132,15 @@ def card(one: dict[str, Any], language: str) -> str:
     elif one.get("why"):
         fits = f'<p class="no">✗ {esc(translate(language, one["why"]))}</p>'
     return f'<section class="es-model">{head}<dl>{cells}</dl>{fits}</section>'
+
+
+def licence(models: Sequence[dict[str, Any]], language: str) -> str:
+    """What the licences of all models make of their merge; nothing, where one cannot be opened."""
+    if not models or any(one.get("error") for one in models):
+        return ""
+    _, sentence = licence_of_merge([SimpleNamespace(**one) for one in models])
+    said, head = translate(language, sentence), say(language, "licence_of_merge")
+    return f'<p class="es-licence"><b>{esc(head)}</b> {esc(said)}</p>'
 
 
 def memory_table(rows: Sequence[dict[str, Any]], language: str) -> str:

@@ -6,6 +6,7 @@ cannot be undone. Knows runs and whose they are; every handler asks the visitor 
 
 import tempfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -47,16 +48,8 @@ def build(wires: Wires, run: gr.Dropdown, editor: editors.Editor) -> list[Panel]
     """Lay the watched run's head out: where it stands, and its buttons."""
     standing = gr.HTML(elem_id="status")
     with gr.Row(elem_classes="es-buttons"):
-        buttons = {
-            key: gr.Button(
-                text(key),
-                size="sm",
-                variant="stop" if key == "delete" else "secondary",
-                visible=False,
-                elem_id=key if key != "delete" else "delete-run",
-            )
-            for key in ACTIONS
-        }
+        buttons = {key: _button(key, visible=False) for key in ACTIONS if key != "delete"}
+        duplicate = _button("duplicate")
     said = gr.HTML(elem_id="run-note")
     pending = gr.State(None)
     with gr.Group(visible=False, elem_id="confirm") as confirm:
@@ -64,25 +57,25 @@ def build(wires: Wires, run: gr.Dropdown, editor: editors.Editor) -> list[Panel]
         with gr.Row(elem_classes="es-buttons"):
             yes = gr.Button(text("yes"), size="sm", variant="stop", elem_id="confirm-yes")
             no = gr.Button(text("no"), size="sm", elem_id="confirm-no")
-    with gr.Accordion(text("more_of_run"), open=False, elem_id="more-of-run") as more:
+    with gr.Accordion(text("more_of_run"), open=False, elem_id="more-of-run"):
         with gr.Row(elem_classes="es-buttons"):
-            duplicate = gr.Button(text("duplicate"), size="sm", elem_id="duplicate")
-            keep = gr.Button(text("keep_run"), size="sm", elem_id="keep-run")
-            share = gr.Button(text("share"), size="sm", elem_id="share")
+            keep = _button("keep_run")
+            bring = gr.UploadButton(
+                text("bring_run"), file_types=[".sqlite"], size="sm", elem_id="bring-run"
+            )
+            share = _button("share")
+            buttons["delete"] = _button("delete", visible=False, variant="stop")
         file = gr.DownloadButton("run", visible="hidden", elem_id="run-file")
         link = gr.Textbox(
             label=text("share_link"), info=text("share_info"), visible=False, interactive=False,
             buttons=["copy"], elem_id="share-link",
         )  # fmt: skip
-        with gr.Row(elem_classes="es-buttons", visible=not is_public()):
+        with gr.Row(elem_classes="es-repeat", visible=not is_public()):
             seeds = gr.Number(
                 3, label=text("seeds"), precision=0, minimum=1, maximum=100, min_width=100,
                 elem_id="seeds",
             )  # fmt: skip
-            repeat = gr.Button(text("repeat"), size="sm", elem_id="repeat")
-    bring = gr.UploadButton(
-        text("bring_run"), file_types=[".sqlite"], size="sm", elem_id="bring-run"
-    )
+            repeat = _button("repeat")
     asked = [pending, confirm, question, run]
     for key, button in buttons.items():
         wires.on(button.click, _asking(key), run, asked)
@@ -98,7 +91,7 @@ def build(wires: Wires, run: gr.Dropdown, editor: editors.Editor) -> list[Panel]
     return [
         Panel(
             "controls",
-            [standing, *buttons.values(), said, more, share],
+            [standing, *(buttons[key] for key in ACTIONS), duplicate, said, keep, share],
             _stands,
             draw,
             _blank,
@@ -107,8 +100,13 @@ def build(wires: Wires, run: gr.Dropdown, editor: editors.Editor) -> list[Panel]
     ]
 
 
+def _button(key: str, **options: Any) -> gr.Button:
+    options = {"size": "sm", "min_width": 96} | options
+    return gr.Button(text(key), elem_id=key.replace("_", "-"), **options)
+
+
 def _blank(language: str) -> list[Any]:
-    hidden = [_hidden() for _ in ACTIONS]
+    hidden = [_hidden() for _ in (*ACTIONS, "duplicate")]
     return [pieces.empty(say(language, "no_run")), *hidden, "", _hidden(), _hidden()]
 
 
@@ -128,14 +126,22 @@ def _stands(look: Look) -> Any:
 def draw(look: Look) -> list[Any]:
     """Where the run stands, and what this visitor can do about it."""
     may, state = look.visit.who.changes(look.run), look.progress.state
-    enough = look.progress.best is not None and not _finishing(look.run)
+    able = {
+        "finish": look.progress.best is not None and not _finishing(look.run),
+        "delete": look.run.id not in _bundled(),  # it would be back with the next start
+    }
     shown = [
-        gr.update(visible=may and state in states and (key != "finish" or enough))
+        gr.update(visible=may and state in states and able.get(key, True))
         for key, states in ACTIONS.items()
     ]
     said = "" if may else f'<p class="es-note">{esc(look.visit.say("only_read"))}</p>'
-    more, share = gr.update(visible=True), gr.update(visible=may)
-    return [status(look), *shown, said, more, share]
+    there = gr.update(visible=True)
+    return [status(look), *shown, there, said, there, gr.update(visible=may)]
+
+
+@cache
+def _bundled() -> frozenset[str]:
+    return frozenset(api.bundled_runs())
 
 
 def _finishing(run: Run) -> bool:

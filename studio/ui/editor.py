@@ -86,10 +86,11 @@ def build(wires: Wires) -> Editor:
         elem_id="preset",
     )
     fields = forms.build(recipe)
-    upload = gr.UploadButton(
-        text("upload_questions"), file_types=[".csv", ".tsv", ".jsonl"], size="sm",
-        elem_id="upload-questions",
-    )  # fmt: skip
+    with gr.Row(elem_classes="es-buttons"):
+        upload = gr.UploadButton(
+            text("upload_questions"), file_types=[".csv", ".tsv", ".jsonl"], size="sm",
+            elem_id="upload-questions",
+        )  # fmt: skip
     with gr.Accordion(text("yaml"), open=True, elem_id="yaml"):
         code = gr.Code(
             recipe.to_yaml(),

@@ -86,7 +86,7 @@ def build(recipe: Recipe) -> dict[str, gr.components.Component]:
         number("examples", 1, placeholder=text("all"))
         number("budget", 1)
         number("population", 4)
-        add(gr.Number, "hours", minimum=0, placeholder="∞", min_width=120, info=text("hours_info"))
+        add(gr.Number, "hours", placeholder="∞", min_width=120)
     with gr.Row():
         methods = [(METHOD_NAMES.get(key, key), key) for key in get_args(MethodName)]
         choice("method", methods, min_width=150)
@@ -184,7 +184,7 @@ def values_of(recipe: Recipe) -> list[Any]:
         "options": options.strip(),
         "examples": _examples(recipe),
         "budget": recipe.budget.candidates,
-        "hours": getattr(recipe.budget, "hours", None),
+        "hours": recipe.budget.hours,
         "population": recipe.search.population,
         "method": mixing.method,
         "granularity": str(mixing.layer_granularity),
@@ -239,10 +239,7 @@ def overlay(text_: str, *fields: Any) -> Recipe:
         "scheme": given["scheme"] if several else "joint",
     }
     _put(document["budget"], "candidates", given["budget"])
-    if given["hours"]:
-        document["budget"]["hours"] = given["hours"]
-    else:
-        document["budget"].pop("hours", None)
+    document["budget"]["hours"] = given["hours"] or None
     _put(document["search"], "population", given["population"])
     _put(document, "seed", given["seed"])
     return Recipe.from_dict(document)

@@ -158,7 +158,7 @@ def _of_hub(visit: Visit, query: str) -> list[search.Found] | None:
         return search.matching(search.of_names(offered), query)
     if len(query) < ENOUGH:
         return None
-    found = search.on_hub(query, visit.who.token)
+    found = search.on_hub(query)
     names = {model.name for model in found}
     return [*(model for model in search.typed(query) if model.name not in names), *found]
 
@@ -198,12 +198,13 @@ def of_recipe(visit: Visit, recipe: Recipe) -> str:
     """The cards of a recipe's models, and what the recipe takes."""
     visit.who.recipe_models(store(), recipe)
     engine()
-    shown = "".join(cards.card(one, visit.language) for one in api.cards(recipe, store()))
+    models = api.cards(recipe, store())
+    shown = "".join(cards.card(one, visit.language) for one in models)
     try:
         memory = cards.memory_table(api.memory(recipe), visit.language)
     except StudioError as error:
         memory = empty(translate(visit.language, str(error)))
-    return f'<div class="es-models">{shown}</div>{memory}'
+    return f'<div class="es-models">{shown}</div>{cards.licence(models, visit.language)}{memory}'
 
 
 def beside(

@@ -3,12 +3,7 @@
 TABLE: dict[str, tuple[str, str, str]] = {
     # ── the recipe ──
     "all": ("all", "すべて", "全部"),
-    "hours": ("Stop after hours", "時間の上限 (h)", "几小时后停止"),
-    "hours_info": (
-        "Then the finalists are compared and the report is made.",
-        "時間が来たら最終候補を比べて報告します。",
-        "到时比较入围候选并出报告。",
-    ),
+    "hours": ("Hours at most", "時間の上限（時間）", "小时上限"),
     "upload_questions": (
         "Use my own questions (CSV)",
         "自分の問題を使う (CSV)",
