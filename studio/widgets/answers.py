@@ -14,10 +14,10 @@ from studio.tasks.base import Example
 from studio.ui import pieces, plots, words
 from studio.ui.markup import esc
 from studio.ui.strings import say
-from studio.widgets.looks import style, wrapped
+from studio.widgets.looks import Box, wrapped
 
 
-class Answers(widgets.VBox):
+class Answers(Box):
     """What several models answered to the same questions; a slider goes from one to the next.
 
     Args:
@@ -50,7 +50,7 @@ class Answers(widgets.VBox):
             layout=widgets.Layout(width="100%", max_width="960px"),
         )
         self.number.observe(lambda _: self._draw(), "value")
-        super().__init__([style(), self._strip, self.number, self._open])
+        super().__init__([self._strip, self.number, self._open])
         self.show(said)
 
     @property

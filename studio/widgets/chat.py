@@ -17,14 +17,14 @@ from studio.errors import StudioError
 from studio.runs.store import Store
 from studio.ui.markup import esc
 from studio.ui.strings import say
-from studio.widgets.looks import style, wrapped
+from studio.widgets.looks import Box, wrapped
 from studio.widgets.worker import Check, Newest
 
 #: Seconds between two drawings of an answer that grows: a notebook is sent the whole of it.
 _EVERY = 0.1
 
 
-class Chat(widgets.VBox):
+class Chat(Box):
     """Talk to models.
 
     Args:
@@ -101,7 +101,6 @@ class Chat(widgets.VBox):
         self.sample.observe(lambda change: self._pick(change["new"]), "value")
         super().__init__(
             [
-                style(),
                 widgets.HBox([self.speaker, self.picture, self.remember]),
                 self.sample,
                 self._talk,

@@ -18,7 +18,7 @@ from studio.runs.store import Store
 from studio.ui.markup import esc, percent
 from studio.ui.strings import say
 from studio.widgets.answers import Answers
-from studio.widgets.looks import style, wrapped
+from studio.widgets.looks import Box, wrapped
 from studio.widgets.worker import Check, Newest
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 MERGE = "merge"
 
 
-class MergeByHand(widgets.VBox):
+class MergeByHand(Box):
     """Sliders that merge as they move.
 
     Every move makes a candidate: the live model takes it on, answers the open question, then all of
@@ -89,7 +89,7 @@ class MergeByHand(widgets.VBox):
             description=say(language, "stop"), layout=widgets.Layout(width="auto")
         )
         self.stop_button.on_click(lambda _: self.stop())
-        super().__init__([style(), self._laid_out(), self._note, self.answers])
+        super().__init__([self._laid_out(), self._note, self.answers])
         self._wish()
 
     @property

@@ -5,7 +5,7 @@ to know what is drawn.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -30,6 +30,17 @@ _COLOURS = """
 """
 #: Where the page has Gradio's class for dark.
 _DARK = '.dark, [data-jp-theme-light="false"], html[theme="dark"], .vscode-dark'
+
+
+class Box(widgets.VBox):
+    """What the Studio's widgets are: a column that brings the stylesheet along."""
+
+    def __init__(self, children: Sequence[widgets.Widget]):
+        super().__init__([style(), *children])
+
+    def __repr__(self) -> str:
+        # what is seen where a notebook is read and not run
+        return f"{type(self).__name__}: a widget; it comes alive where this notebook is run."
 
 
 class Figure:

@@ -15,14 +15,14 @@ from studio.runs.store import Store
 from studio.ui.markup import esc
 from studio.ui.strings import say
 from studio.widgets import figures
-from studio.widgets.looks import style, wrapped
+from studio.widgets.looks import Box, wrapped
 
 #: Seconds between two looks at the record.
 _EVERY = 1.0
 _AT_WORK = ("queued", "running", "stopping")
 
 
-class Monitor(widgets.VBox):
+class Monitor(Box):
     """Watch a run, stop it, resume it.
 
     Args:
@@ -57,7 +57,6 @@ class Monitor(widgets.VBox):
         self.resume_button = self._button("resume", self.resume)
         super().__init__(
             [
-                style(),
                 self._status,
                 widgets.HBox([self.stop_button, self.resume_button]),
                 self._problem,

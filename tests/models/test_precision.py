@@ -36,8 +36,8 @@ def test_here_auto_is_what_the_device_says():
     assert automatic() == ("fp32" if default_device().type != "cuda" else automatic("cuda"))
 
 
-def test_a_run_records_what_auto_stood_for(monkeypatch, tiny_recipe):
-    store = Store(":memory:")
+def test_a_run_records_what_auto_stood_for(monkeypatch, tiny_recipe, tmp_path):
+    store = Store(tmp_path / "runs.sqlite")
     monkeypatch.setattr("studio.models.precision.automatic", lambda: "fp16")
     run = api.create(tiny_recipe(precision="auto"), store)
     assert Recipe.from_yaml(store.run(run).recipe).precision == "fp16"
@@ -46,7 +46,7 @@ def test_a_run_records_what_auto_stood_for(monkeypatch, tiny_recipe):
 def test_a_run_in_fp16_searches_reports_and_exports(tiny_recipe, tmp_path):
     from safetensors.torch import load_file
 
-    store = Store(":memory:")
+    store = Store(tmp_path / "runs.sqlite")
     recipe = tiny_recipe(precision="fp16", budget={"candidates": 4})
     run = api.evolve(recipe, store)
     assert store.run(run).status == "finished"
