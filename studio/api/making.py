@@ -146,8 +146,13 @@ def export(
     return folder
 
 
-def push(folder: str | Path, repository: str, public: bool = False) -> str:
+def push(
+    folder: str | Path, repository: str, public: bool = False, token: str | bool | None = None
+) -> str:
     """Upload an export to the hub, private unless ``public``; returns the repository's address.
+
+    Args:
+        token: to write with; by default that of whoever is served, or this machine's own.
 
     Raises:
         StudioError: no finished export, no ``owner/name``, no token in the environment, a public
@@ -155,7 +160,7 @@ def push(folder: str | Path, repository: str, public: bool = False) -> str:
     """
     from studio.merge.push import push as upload
 
-    return upload(folder, repository, public)
+    return upload(folder, repository, public, token)
 
 
 def _card(record: Run, candidate: Candidate, space: Space, store: Store) -> str:

@@ -19,7 +19,7 @@ from studio.merge.mergekit_config import mergekit_obstacle
 from studio.merge.space import Space
 from studio.models import bundled
 from studio.models.adapter import Adapter
-from studio.models.licences import licence_of_merge
+from studio.models.licences import Verdict, judge
 from studio.models.sources import split
 from studio.models.vocabulary import unaligned, vocabulary_of
 
@@ -58,9 +58,9 @@ def model_card(
         StudioError: the genome does not belong to the space.
     """
     table = space.table(genome)
-    licence, sentence = licence_of_merge(real_models(space.models))
+    verdict = verdict_of(space.models)
     front = {
-        **licence,
+        **verdict.front,
         "library_name": "transformers",
         "pipeline_tag": "image-text-to-text" if space.frame else "text-generation",
         "base_model": _hub_ids(real_models(space.models)),
@@ -75,7 +75,7 @@ def model_card(
         f"{_form(space, genome)}, {_EVOLVED.format(_words(space)) if lineage else _GIVEN}.",
         "## Models and licences",
         _table(["model", "role", "licence"], _model_rows(space)),
-        f"**Licence of the merge.** {_plain(sentence)}",
+        f"**Licence of the merge.** {_plain(verdict.sentence)}",
     ]
     if space.frame:
         parts.append(
@@ -121,9 +121,9 @@ def model_card(
 def fixed_card(title: str, merge: "FixedMerge") -> str:
     """README.md of the merge that a mergekit configuration describes."""
     method = merge.configuration.method
-    licence, sentence = licence_of_merge(merge.models)
+    verdict = verdict_of(merge.models)
     front = {
-        **licence,
+        **verdict.front,
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
         "base_model": _hub_ids(merge.models),
@@ -140,7 +140,7 @@ def fixed_card(title: str, merge: "FixedMerge") -> str:
         "EvoLLM Studio from the configuration below; nothing was searched.",
         "## Models and licences",
         _table(["model", "licence"], rows),
-        f"**Licence of the merge.** {_plain(sentence)}",
+        f"**Licence of the merge.** {_plain(verdict.sentence)}",
         "## Configuration",
         _fence(merge.configuration.text, "yaml"),
         "Computed in float32 and rounded once; mergekit computes in its `dtype`.",
@@ -158,6 +158,11 @@ def real_models(models: "Sequence[Model]") -> "list[Model]":
     models = [unaligned(model) for model in models]
     real = [part for model in models for part in getattr(model, "models", [model])]
     return list({model.path.resolve(): model for model in real}.values())
+
+
+def verdict_of(models: "Sequence[Model]") -> Verdict:
+    """What the licences of models, and of the models that those are made of, mean for a merge."""
+    return judge({model.name: model.licence for model in real_models(models)})
 
 
 def _form(space: Space, genome: np.ndarray) -> str:

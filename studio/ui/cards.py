@@ -5,10 +5,9 @@ Takes what `studio.models.search` and `studio.api` say, and returns escaped HTML
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-from studio.models.licences import licence_of_merge
+from studio.models.licences import judge
 from studio.models.search import Found
 from studio.ui.markup import esc
 from studio.ui.sentences import translate
@@ -138,9 +137,13 @@ def licence(models: Sequence[dict[str, Any]], language: str) -> str:
     """What the licences of all models make of their merge; nothing, where one cannot be opened."""
     if not models or any(one.get("error") for one in models):
         return ""
-    _, sentence = licence_of_merge([SimpleNamespace(**one) for one in models])
-    said, head = translate(language, sentence), say(language, "licence_of_merge")
-    return f'<p class="es-licence"><b>{esc(head)}</b> {esc(said)}</p>'
+    verdict = judge({one["name"]: one["licence"] for one in models})
+    names = ", ".join(verdict.because or verdict.silent)
+    head, said = (
+        say(language, "licence_of_merge"),
+        say(language, f"licence_{verdict.kind}", names=names),
+    )
+    return f'<p class="es-merged">{esc(head)}: {esc(said)}</p>'
 
 
 def memory_table(rows: Sequence[dict[str, Any]], language: str) -> str:

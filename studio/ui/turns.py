@@ -15,6 +15,13 @@ from studio.ui.sentences import translate
 from studio.ui.strings import say
 from studio.voices import Waiting
 
+#: Two sheets, one over the other; fonts have no letter for it.
+_ICON = (
+    '<svg width="14" height="14" viewBox="0 0 14 14" aria-hidden="true" fill="none" '
+    'stroke="currentColor" stroke-width="1.4"><rect x="4.5" y="4.5" width="8" height="8" rx="1"/>'
+    '<path d="M2.5 9.5h-1v-8h8v1"/></svg>'
+)
+
 
 def past(talk: Talk, models: Sequence[str], language: str) -> str:
     """All that was said but the answers to the last question, which `now` shows."""
@@ -69,7 +76,9 @@ def _card(question: Question, model: str, language: str) -> str:
     copy = ""
     if answer and answer.words:
         label = esc(say(language, "copy_answer"))
-        copy = f'<button type="button" data-copy aria-label="{label}" title="{label}">⧉</button>'
+        copy = (
+            f'<button type="button" data-copy aria-label="{label}" title="{label}">{_ICON}</button>'
+        )
     return f"<li><header><b>{name}</b>{copy}</header>{_said(answer, wait, language)}</li>"
 
 

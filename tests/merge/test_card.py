@@ -20,7 +20,8 @@ class Model:
         (["apache-2.0", "apache-2.0"], {"license": "apache-2.0"}, "Free to use"),
         (["mit", "apache-2.0"], {"license": "apache-2.0"}, "Free to use"),
         (["mit", "mit"], {"license": "mit"}, "Free to use"),
-        (["apache-2.0", "cc-by-nc-4.0"], {"license": "cc-by-nc-4.0"}, "Not for commercial use"),
+        ([" MIT ", "CC0-1.0"], {"license": "cc0-1.0"}, "Free to use"),
+        (["apache-2.0", "cc-by-nc-4.0"], {"license": "cc-by-nc-4.0"}, "non-commercial use only"),
         (
             ["llama2", "cc-by-nc-4.0"],
             {"license": "other", "license_name": "non-commercial"},
@@ -29,24 +30,47 @@ class Model:
         (
             ["apache-2.0", "microsoft-research-license"],
             {"license": "other", "license_name": "microsoft-research-license"},
-            "Not for commercial use",
+            "research and non-commercial use only",
         ),
         (
             ["apache-2.0", "ai2-non-commercial"],
             {"license": "other", "license_name": "ai2-non-commercial"},
-            "Not for commercial use",
+            "non-commercial use only",
         ),
-        (["llama2", "apache-2.0"], {"license": "llama2"}, "terms of llama2"),
+        (["llama2", "apache-2.0"], {"license": "llama2"}, "terms of m0 (llama2) apply"),
+        (["llama3.1", "mit"], {"license": "llama3.1"}, "begins with “Llama”"),
         (
             ["llama2", "gemma"],
             {"license": "other", "license_name": "several"},
-            "gemma, llama2",
+            "m0 (llama2), m1 (gemma)",
         ),
         (["apache-2.0", None], {"license": "other", "license_name": "unknown"}, "stated by m1"),
         (
             [None, "cc-by-nc-4.0"],
             {"license": "other", "license_name": "non-commercial"},
             "No licence is stated by m0",
+        ),
+        (["gpl-3.0", "apache-2.0"], {"license": "gpl-3.0"}, "terms of m0 (gpl-3.0) apply"),
+        (["gpl-3.0", "agpl-3.0"], {"license": "agpl-3.0"}, "m0 (gpl-3.0), m1 (agpl-3.0)"),
+        (
+            ["cc-by-nc-4.0", "cc-by-nc-sa-4.0"],
+            {"license": "cc-by-nc-sa-4.0"},
+            "non-commercial use only",
+        ),
+        (
+            ["gpl-3.0", "llama3"],
+            {"license": "other", "license_name": "conflict"},
+            "exclude each other",
+        ),
+        (
+            ["cc-by-sa-4.0", "cc-by-nc-4.0"],
+            {"license": "other", "license_name": "conflict"},
+            "m0 (cc-by-sa-4.0), m1 (cc-by-nc-4.0) exclude each other",
+        ),
+        (
+            ["cc-by-nc-nd-4.0", "mit"],
+            {"license": "other", "license_name": "no-derivatives"},
+            "m0 (cc-by-nc-nd-4.0) allows no adaptations",
         ),
     ],
 )
@@ -55,6 +79,7 @@ def test_the_strictest_licence_rules(licences, front, words):
     got, sentence = licence_of_merge(models)
     assert got == front
     assert words in sentence
+    assert licence_of_merge(models[::-1])[0] == front  # whoever comes first
 
 
 SCORES = [

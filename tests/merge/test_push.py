@@ -8,6 +8,7 @@ from huggingface_hub import errors
 
 from studio import api
 from studio.errors import StudioError
+from studio.models import access
 
 
 class Hub:
@@ -16,6 +17,7 @@ class Hub:
     def __init__(self):
         self.private: dict[str, bool] = {}
         self.uploaded: list[dict] = []
+        self.tokens: list[str] = []
         self.failure: Exception | None = None
         self.fails_at = "create_repo"
 
@@ -40,7 +42,12 @@ class Hub:
 @pytest.fixture
 def hub(monkeypatch) -> Hub:
     hub = Hub()
-    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: hub)
+
+    def api(token):
+        hub.tokens.append(token)
+        return hub
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", api)
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     return hub
 
@@ -102,11 +109,39 @@ def test_without_a_token(hub, folder, monkeypatch, tmp_path):
         api.export("no-such-run", tmp_path / "out", push="me/mine")
 
 
+def test_whose_name_it_is_written_in(hub, folder):
+    api.push(folder, "me/mine")
+    api.push(folder, "me/mine", token="hf_visitors")
+    with access.asking_with("hf_served"):
+        api.push(folder, "me/mine")
+    assert hub.tokens == ["hf_secret", "hf_visitors", "hf_served"]
+
+
+def test_a_guest_never_writes_with_the_machines_token(hub, folder, tmp_path):
+    with pytest.raises(StudioError, match="sign in"):
+        api.push(folder, "me/mine", token=False)
+    with access.asking_with(False):
+        for push in (
+            lambda: api.push(folder, "me/mine"),
+            lambda: api.export("no-such-run", tmp_path / "out", push="me/mine"),
+        ):
+            with pytest.raises(StudioError, match="sign in"):
+                push()
+    assert not hub.tokens
+
+
+def test_a_visitor_is_told_no_paths(hub, folder):
+    hub.failure = answered(403)
+    with pytest.raises(StudioError, match="no right to write") as raised:
+        api.push(folder, "me/mine", token="hf_visitors")
+    assert str(folder) not in str(raised.value)
+
+
 @pytest.mark.parametrize("step", ["create_repo", "upload_folder"])
 @pytest.mark.parametrize(
     ("failure", "message"),
     [
-        (answered(401), "does not know the token"),
+        (answered(401), "does not know the token, or"),
         (answered(403), "no right to write to me/mine"),
         (answered(404), "no right to write to me/mine"),
         (answered(500), "did not take me/mine .500 from the hub.;"),

@@ -74,14 +74,15 @@ TABLE: dict[str, tuple[str, str, str]] = {
     "remove_picture": ("Remove the picture", "画像を外す", "移除图片"),
     "message": ("Your message", "メッセージ", "你的消息"),
     "message_hint": (
-        "Ask something, or pick a question below",
-        "質問を書くか、下の問題を選んでください",
-        "输入问题，或从下面选一题",
+        "Ask something, or pick one of the task's questions",
+        "質問を書くか、課題の問題を選んでください",
+        "输入问题，或从任务中选一题",
     ),
     "talk_hint": (
-        "Ask a question, or pick one below. Sources and merges answer differently: try several.",
-        "質問するか、下の問題を選んでください。元モデルとマージの答えを比べてみましょう。",
-        "提问，或从下面选一题。来源与合并的回答各不相同，不妨都试试。",
+        "Ask a question, or pick one of the task's. Sources and merges answer differently: compare "
+        "them.",
+        "質問するか、課題の問題を選んでください。元モデルとマージの答えを比べてみましょう。",
+        "提问，或从任务中选一题。来源与合并的回答各不相同，不妨都试试。",
     ),
     "send": ("Send", "送信", "发送"),
     "clear": ("Clear", "消去", "清空"),
