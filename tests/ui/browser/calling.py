@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
@@ -14,19 +15,23 @@ class Caller:
 
     def __init__(self, address: str, token: str):
         self.address, self.token = address, token
+        self.session = f"caller{next(_SESSIONS)}"
         with urllib.request.urlopen(f"{address}/config", timeout=30) as response:
             config = json.load(response)
         self.components = {c["id"]: c for c in config["components"]}
         self.handlers = [d for d in config["dependencies"] if d["backend_fn"]]
 
+    def named(self, name: str) -> dict:
+        """The handler that is a function of this name."""
+        return next(h for h in self.handlers if re.sub(r"_\d+$", "", h["api_name"] or "") == name)
+
     def call(self, handler: dict, inputs: list[Any], event: Any = None, query: str = "") -> str:
         """All that the server says to a call, as text."""
-        session = f"caller{next(_SESSIONS)}"
         body = {
             "fn_index": handler["id"],
             "data": inputs,
             "event_data": event,
-            "session_hash": session,
+            "session_hash": self.session,
             "trigger_id": None,
         }
         request = urllib.request.Request(
@@ -35,10 +40,10 @@ class Caller:
             {"Content-Type": "application/json", "Accept-Language": "en"},
         )
         urllib.request.urlopen(request, timeout=30).close()
-        return "".join(self._said(session))
+        return "".join(self._said())
 
-    def _said(self, session: str) -> Iterator[str]:
-        address = f"{self.address}/gradio_api/queue/data?session_hash={session}"
+    def _said(self) -> Iterator[str]:
+        address = f"{self.address}/gradio_api/queue/data?session_hash={self.session}"
         with urllib.request.urlopen(address, timeout=120) as stream:
             for line in stream:
                 said = line.decode()
@@ -51,7 +56,8 @@ class Caller:
         found = []
         for number in handler["inputs"]:
             component = self.components[number]
-            kind, name = component["type"], component["props"].get("elem_id")
+            kind, props = component["type"], component["props"]
+            name = props.get("elem_id")
             if kind == "browserstate":
                 found.append({"token": self.token, "language": "en"})
             elif kind == "state":
@@ -64,6 +70,12 @@ class Caller:
                 found.append(1)
             elif kind == "checkbox":
                 found.append(True)
+            elif kind in ("dropdown", "radio") and not props.get("allow_custom_value"):
+                choices = [value for _, value in props.get("choices") or []]
+                fit = other if other in choices else next(iter(choices), None)
+                found.append([fit] if props.get("multiselect") else fit)
+            elif props.get("multiselect"):
+                found.append([other])
             else:
                 found.append(other)
         return found
