@@ -89,7 +89,9 @@ class MergeByHand(Box):
             description=say(language, "stop"), layout=widgets.Layout(width="auto")
         )
         self.stop_button.on_click(lambda _: self.stop())
-        super().__init__([self._laid_out(), self._note, self.answers])
+        super().__init__(
+            [self._laid_out(), widgets.HBox([self.stop_button, self._note]), self.answers]
+        )
         self._wish()
 
     @property
