@@ -201,7 +201,8 @@ def restore(visit: Visit, draft: Any) -> list[Any]:
     """What the browser kept of an earlier visit; a fresh page has its first preset."""
     code = draft.get("yaml") if isinstance(draft, dict) else None
     if not isinstance(code, str) or len(code) > MAX_RECIPE:
-        return [gr.skip()] * (6 + len(FIELDS))
+        # filled all the same: Gradio shows an empty number as 0 at first
+        return [gr.skip(), *filled(forms.default_recipe())[:-1], gr.skip()]
     try:
         recipe = Recipe.from_yaml(code)
     except StudioError as error:

@@ -128,7 +128,7 @@ def applying(space: str, objectives: list[str], optimizer: str = "") -> dict[str
     few = [(text("few_layers"), "length"), (text("few_parameters"), "parameters")]
     named = list(dict.fromkeys([*objective_names(), *tasks]))  # a YAML may have 'csv (2)'
     optimizers = [(text("automatic"), "auto"), (text("random"), "random")]
-    if len(objectives) > 1:
+    if len(objectives if paths else tasks) > 1:
         optimizers.insert(1, ("NSGA-II", "nsga2"))
     else:
         optimizers[1:1] = [("CMA-ES", "cma"), ("CMA-ES with margin", "cmaes")]

@@ -13,7 +13,7 @@ from studio.errors import StudioError
 from studio.evolve.spaces import first_space
 from studio.recipe import Recipe
 from studio.runs import Outcome, Progress, Run
-from studio.ui import evolve, pieces, plots, shared, strings, take_home, words
+from studio.ui import form, pieces, plots, shared, strings, take_home, words
 
 HACK = "<script>alert('x')</script>\"'&"
 NAMES = {"right": "right", "half": "right number, wrong language", "wrong": "wrong"}
@@ -308,7 +308,7 @@ def test_every_string_is_in_every_language_with_the_same_placeholders():
 @pytest.mark.parametrize("language", strings.LANGUAGES)
 @pytest.mark.parametrize("key", ["jmath", "paths", "both", "tradeoff", "paper-scheme"])
 def test_every_stage_of_every_preset_has_words_of_its_own(key, language):
-    recipe = evolve.presets()[key]
+    recipe = form.presets()[key]
     search = recipe.search.model_copy(update={"random_baseline": True})
     names = [stage.name for stage in recipe.model_copy(update={"search": search}).stages()]
     said = [words.stage(language, name) for name in names]
@@ -350,140 +350,6 @@ def test_every_words_are_used():
         if key not in literals and not any(re.fullmatch(p, key) for p in patterns)
     ]
     assert not unused
-
-
-# ── the form ──────────────────────────────────────────────────────────────────────────────────
-
-
-def filled(recipe: Recipe, **changes) -> Recipe:
-    """What the form says of a recipe once some of its fields were changed."""
-    values = dict(zip(evolve.FIELDS, evolve._fields(recipe), strict=True)) | changes
-    return evolve.overlay(recipe.to_yaml(), *(values[key] for key in evolve.FIELDS))
-
-
-def test_form_and_yaml_carry_the_same_recipe():
-    recipe = evolve.default_recipe()
-    fields = evolve._fields(recipe)
-    assert len(fields) == len(evolve.FIELDS)
-    assert evolve.overlay(recipe.to_yaml(), *fields) == recipe
-    assert evolve.to_form(recipe.to_yaml())[-1] == "form"
-
-
-def test_what_the_form_does_not_show_survives_it():
-    document = evolve.default_recipe().model_dump(mode="json")
-    document["space"]["filters"] = ["mlp"]
-    document["precision"] = "bf16"
-    recipe = Recipe.from_dict(document)
-    merged = filled(recipe, budget=33, granularity="all", population=None)
-    assert merged.space.filters == ["mlp"] and merged.precision == "bf16"
-    assert merged.budget.candidates == 33 and merged.space.layer_granularity == "all"
-    assert merged.search.population == 16  # an emptied field is the default
-
-
-@pytest.mark.parametrize(
-    ("preset", "field", "value", "says"),
-    [
-        ("jmath", "sources", [], "sources"),
-        ("jmath", "base", "", "base"),
-        ("jmath", "examples", 0, "examples"),
-        ("jmath", "budget", -1, "candidates"),
-        ("jmath", "method", "magic", "method"),
-        ("jmath", "granularity", "two", "layer_granularity"),
-        ("jmath", "population", 2, "population"),
-        ("jmath", "seed", -3, "seed"),
-        ("jmath", "objectives", [], "objectives"),
-        ("jmath", "objectives", ["jmath", "length"], "data-flow"),
-        ("jmath", "optimizer", "nsga2", "optimizer"),
-        ("jmath", "space", "flat", "space"),
-        ("paths", "repeats", 0, "repeats"),
-        ("paths", "max_length", 1, "max_length"),
-        ("paths", "scaling", "loud", "scaling"),
-        ("paths", "objectives", ["length"], "task"),
-    ],
-)
-def test_a_wrong_field_is_named(preset, field, value, says):
-    with pytest.raises(StudioError, match=says):
-        filled(evolve.presets()[preset], **{field: value})
-
-
-def test_options_of_a_task():
-    recipe = evolve.default_recipe()
-    merged = filled(recipe, objectives=["csv"], options="path: q.csv\nmatch: number")
-    assert merged.objectives[0].options == {"path": "q.csv", "match": "number"}
-    for wrong in ("- a", "path: [", "just words"):
-        with pytest.raises(StudioError, match="options"):
-            filled(recipe, objectives=["csv"], options=wrong)
-
-
-def test_every_preset_fills_form_and_yaml():
-    assert {"jmath", "paths"} <= set(evolve.presets())
-    assert "own-questions" not in evolve.presets()  # needs a file of the user's
-    for key, recipe in evolve.presets().items():
-        assert filled(recipe) == recipe, key
-        *form, document = evolve.fill(key)
-        values = [update["value"] for update in form]
-        assert evolve.overlay("sources: []", *values).space == recipe.space
-        assert Recipe.from_yaml(document) == recipe
-
-
-@pytest.mark.parametrize("space", ["parameter", "data_flow", "both"])
-def test_the_form_shows_what_applies(space):
-    shown = dict(zip(evolve.FIELDS, evolve.fit(space, ["jmath"], "cma"), strict=True))
-    for key in ("method", "granularity"):
-        assert shown[key]["visible"] == (space != "data_flow")
-    for key in ("repeats", "scaling", "max_length"):
-        assert shown[key]["visible"] == (space != "parameter")
-    assert shown["lenders"]["visible"] == (space == "both")
-    assert not shown["scheme"]["visible"] and not shown["options"]["visible"]
-    offered = [value for _, value in shown["objectives"]["choices"]]
-    assert ("length" in offered) == (space != "parameter")
-
-
-def test_a_change_of_space_or_objectives_leaves_no_choice_that_is_not_offered():
-    shown = dict(
-        zip(evolve.FIELDS, evolve.fit("parameter", ["jmath", "length"], "nsga2"), strict=True)
-    )
-    assert shown["objectives"]["value"] == ["jmath"]
-    shown = dict(zip(evolve.FIELDS, evolve.fit("both", ["jmath", "emath"], "cma"), strict=True))
-    assert shown["optimizer"]["value"] == "auto" and shown["scheme"]["visible"]
-    assert {v for _, v in shown["optimizer"]["choices"]} == {"auto", "nsga2", "random"}
-
-
-def test_another_space_keeps_what_the_form_does_not_say_of_it():
-    document = evolve.default_recipe().model_dump(mode="json")
-    document["space"] |= {"filters": ["mlp"], "normalize": True}
-    both = filled(Recipe.from_dict(document), space="both", repeats=2, lenders=["bonsai-ja"])
-    assert both.space.parameter.filters == ["mlp"] and both.space.parameter.normalize
-    assert both.space.data_flow.repeats == 2 and both.space.data_flow.sources == ["bonsai-ja"]
-    back = filled(both, space="parameter")
-    assert back.space == Recipe.from_dict(document).space
-    fewer = filled(both, sources=["bonsai-math", "bonsai-abel"])
-    assert fewer.space.data_flow.sources is None
-
-
-def test_each_objective_keeps_its_own():
-    document = evolve.presets()["paths"].model_dump(mode="json")
-    document["search"]["optimizer"] = None
-    document["objectives"] = [
-        {"task": "csv", "options": {"path": "a.csv"}, "examples": 5},
-        {"task": "csv", "options": {"path": "b.csv"}, "examples": 7},
-        {"property": "length"},
-    ]
-    recipe = Recipe.from_dict(document)
-    assert filled(recipe) == recipe
-    fewer = filled(recipe, objectives=["csv (2)", "emath", "length"])
-    assert [o.task or o.property for o in fewer.objectives] == ["csv", "emath", "length"]
-    assert fewer.objectives[0].options == {"path": "b.csv"} and fewer.objectives[0].examples == 7
-    assert fewer.objectives[1].examples == 5
-    same = filled(recipe, examples=9)
-    assert [o.examples for o in same.objectives] == [9, 9, None]
-
-
-def test_the_papers_scheme_is_given_up_with_what_it_needs():
-    recipe = evolve.presets()["paper-scheme"]
-    assert filled(recipe).search.scheme == "paper"
-    assert filled(recipe, objectives=["jmath"], optimizer="auto").search.scheme == "joint"
-    assert filled(recipe, space="data_flow").search.scheme == "joint"
 
 
 # ── toasts, names, cards ──────────────────────────────────────────────────────────────────────

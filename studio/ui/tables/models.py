@@ -12,7 +12,6 @@ TABLE: dict[str, tuple[str, str, str]] = {
     "as_base": ("Base", "ベース", "基础"),
     "as_source": ("Source", "元モデル", "来源"),
     "take_away": ("Take {name} away", "{name} を外す", "移除 {name}"),
-    "licence_of_merge": ("Licence of the merge:", "マージのライセンス：", "合并的许可证："),
     "choose": (
         "Choose a base and at least one source on the cards.",
         "カードでベースと元モデルを選んでください。",
