@@ -86,7 +86,7 @@ def test_anna_herself_gets_what_is_hers(address, annas):
         inputs = anna.values(handler, annas, "jmath", "")
         if SECRET in anna.call(handler, inputs, {"question": 1}):
             told.add(handler["id"])
-    assert len(told) >= 3, told
+    assert len(told) >= 2, told  # what the page opens with, and what it polls
 
 
 @pytest.mark.parametrize("path", ["runs.sqlite", "uploads", "../etc/passwd", "app.log"])
