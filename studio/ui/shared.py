@@ -3,10 +3,10 @@
 Knows Gradio and the run store; refuses to know any tab.
 """
 
-import contextlib
 import logging
 import threading
 from functools import cache, lru_cache
+from importlib import import_module
 
 from studio import api
 from studio.errors import StudioError
@@ -14,7 +14,7 @@ from studio.recipe import Recipe
 from studio.runs.front import front
 from studio.runs.records import Candidate, Run
 from studio.runs.store import Store
-from studio.tasks import load_task
+from studio.tasks import TASKS, load_task
 from studio.ui import words
 
 _ENGINE = threading.Lock()
@@ -48,14 +48,23 @@ def run_choices(runs: list[Run]) -> list[tuple[str, str]]:
 
 @lru_cache(maxsize=64)
 def metrics(recipe: str) -> dict[str, str]:
-    """The metric of a recipe's (YAML) tasks, by recorded name; not of those that are gone."""
+    """The metric of a recipe's (YAML) tasks, by recorded name, as far as it can be told."""
     read = Recipe.from_yaml(recipe)
     items = [item for item in [*read.objectives, *read.report] if item.task]
     found = {}
     for name, item in zip(read.task_names(), items, strict=True):
-        with contextlib.suppress(StudioError):
-            found[name] = load_task(item.task, **item.options).metric
+        if metric := _metric(item.task, item.options):
+            found[name] = metric
     return found
+
+
+def _metric(task: str, options: dict) -> str | None:
+    """A task's metric; of one whose files are gone what its kind always has, if it has one."""
+    try:
+        return load_task(task, **options).metric
+    except StudioError:
+        module, _, kind = TASKS.get(task, "").partition(":")
+        return getattr(getattr(import_module(module), kind), "metric", None) if kind else None
 
 
 def metric_of(recipe: str, task: str) -> str:
