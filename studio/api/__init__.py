@@ -12,6 +12,7 @@ from studio.api.archives import archive, unarchive
 from studio.api.catalogue import cards, describe, memory, models, plan
 from studio.api.making import OnBytes, card, evaluate, export, exports, merge, push, subject
 from studio.api.owners import expire, forget, share
+from studio.api.probing import Estimate, estimate, probe
 from studio.api.processes import detach, wake
 from studio.api.queueing import finish, pause, repeat, reseeded, restart, start, stop, work_off
 from studio.api.reading import curve, front, progress, report, scores_of, strip
@@ -19,12 +20,13 @@ from studio.api.recipes import duplicate
 from studio.api.samples import PAPER_RUNS, SAMPLE_RUN, bundled_runs, open_store
 from studio.api.sheets import candidates_csv
 from studio.api.working import OnProgress, create, delete, evolve, resume
+from studio.runs.snapshots import keep, restore, snapshot
 
 __all__ = [
-    "PAPER_RUNS", "SAMPLE_RUN", "OnBytes", "OnProgress", "archive", "bundled_runs",
+    "PAPER_RUNS", "SAMPLE_RUN", "Estimate", "OnBytes", "OnProgress", "archive", "bundled_runs",
     "candidates_csv", "card", "cards", "create", "curve", "delete", "describe", "detach",
-    "duplicate", "evaluate", "evolve", "expire", "export", "exports", "finish", "forget", "front",
-    "memory", "merge", "models", "open_store", "pause", "plan", "progress", "push", "repeat",
-    "report", "reseeded", "restart", "resume", "scores_of", "share", "start", "stop", "strip",
-    "subject", "unarchive", "wake", "work_off",
+    "duplicate", "estimate", "evaluate", "evolve", "expire", "export", "exports", "finish",
+    "forget", "front", "keep", "memory", "merge", "models", "open_store", "pause", "plan", "probe",
+    "progress", "push", "repeat", "report", "reseeded", "restart", "restore", "resume", "scores_of",
+    "share", "snapshot", "start", "stop", "strip", "subject", "unarchive", "wake", "work_off",
 ]  # fmt: skip

@@ -36,7 +36,7 @@ def wake(store: Store | None = None) -> bool:
     except OSError:
         pass
     note.touch()
-    detach(["worker", "--store", store.path], WORKER, store, _bounded())
+    detach(["worker", "--store", store.path], WORKER, store, bounded())
     return True
 
 
@@ -45,7 +45,7 @@ def waking(store: Store) -> Path:
     return subfolder(store.folder, "locks") / f"{WORKER}.waking"
 
 
-def _bounded() -> dict[str, str]:
+def bounded() -> dict[str, str]:
     """Environment of a worker that leaves a core to the page; ``STUDIO_THREADS`` says otherwise."""
     asked = os.environ.get("STUDIO_THREADS", "").strip()
     if asked.isdigit() and int(asked) > 0:
@@ -59,6 +59,12 @@ def _bounded() -> dict[str, str]:
     return {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
 
 
+def python_path() -> str:
+    """Where a process of the Studio finds it, installed or not."""
+    root = str(Path(__file__).resolve().parents[2])
+    return os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
+
+
 def detach(
     arguments: list[str], name: str, store: Store, environment: Mapping[str, str] | None = None
 ) -> None:
@@ -69,8 +75,6 @@ def detach(
         if os.name == "nt"
         else {"start_new_session": True}
     )
-    root = Path(__file__).resolve().parents[2]
-    paths = [str(root), os.environ.get("PYTHONPATH", "")]
     long = log.is_file() and log.stat().st_size > _LONG_LOG
     with log.open("wb" if long else "ab") as said:
         process = subprocess.Popen(
@@ -80,7 +84,7 @@ def detach(
             stderr=said,
             env={
                 **os.environ,
-                "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+                "PYTHONPATH": python_path(),
                 **(environment or {}),
             },
             **detached,

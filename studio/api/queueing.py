@@ -13,7 +13,7 @@ from studio.api.recipes import as_recipe
 from studio.api.working import create, resume
 from studio.errors import StudioError
 from studio.recipe import Recipe
-from studio.runs import Store
+from studio.runs import Store, snapshots
 from studio.runs.lock import GLANCE, INSTANT, WORKER, is_held, try_hold
 from studio.runs.records import FINISHED, STOPPED
 from studio.workspace import subfolder
@@ -125,7 +125,8 @@ def finish(run: str, store: Store | None = None) -> None:
         raise StudioError(
             f"Run {record.id} has no scored candidate yet to finish with; wait for the first."
         )
-    if not any(event.kind == "enough" for event in store.events(record.id)):
+    last = [e for e in store.events(record.id) if e.kind in ("phase", "enough")][-1:]
+    if not last or last[0].kind != "enough" or "stage" in last[0].payload:
         store.append(record.id, "enough", {})
     waits = record.id in [waiting.id for waiting in store.queue()]
     if not waits and not is_held(store, record.id, INSTANT):
@@ -157,6 +158,8 @@ def work_off(store: Store, on_failure: OnFailure = lambda run, error: None) -> N
 
 def _work_off(store: Store, on_failure: OnFailure, done: set) -> bool:
     """Work on runs until none is left; whether to look again, or False if told to terminate."""
+    folder = snapshots.volume()
+    keeper = snapshots.Keeper(store, folder) if folder else None
     while run := _next(store, done):
         # one whose state cannot be recorded (a full disk) must not come up again and again
         done.add((run.id, run.queued))
@@ -168,6 +171,8 @@ def _work_off(store: Store, on_failure: OnFailure, done: set) -> bool:
             continue
         finally:
             gc.collect()
+            if keeper:
+                keeper.save()
         if ended.status == STOPPED and not ended.stop:
             return False  # nobody asked the run to stop: the process was
     return True

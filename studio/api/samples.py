@@ -1,6 +1,6 @@
 """The finished runs that come with the Studio, and a workspace's store with those in it."""
 
-from studio.runs import Store
+from studio.runs import Store, snapshots
 from studio.workspace import ASSETS
 
 SAMPLE_RUN = ASSETS / "sample-run.sqlite"
@@ -9,7 +9,12 @@ PAPER_RUNS = ASSETS / "paper-runs.sqlite"
 
 
 def open_store() -> Store:
-    """The workspace's store, with the bundled finished runs in it."""
+    """The workspace's store, with the bundled finished runs in it.
+
+    Where ``STUDIO_VOLUME`` holds a snapshot and the workspace no store yet, it begins with that.
+    """
+    if folder := snapshots.volume():
+        snapshots.restore(folder)
     store = Store()
     for bundle in (SAMPLE_RUN, PAPER_RUNS):
         if bundle.is_file():

@@ -1,5 +1,8 @@
 """Commands about models: list and describe them, plan a recipe, score one, merge, take home."""
 
+import dataclasses
+import json
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -95,6 +98,46 @@ def plan(
 
     rows = api.memory(recipe, None if memory is None else memory * 1e9)
     print_json(rows) if as_json else out.print(memory_table(rows))
+
+
+@app.command()
+def estimate(
+    recipe: Annotated[Path, typer.Argument(help="A recipe, see recipes/ for examples.")],
+    as_json: Json = False,
+) -> None:
+    """Say how long a recipe takes, after ten seconds of trying; and its memory and disk."""
+    from studio import api
+
+    with err.status("Trying the recipe …"):
+        found = api.estimate(recipe, api.open_store())
+    if as_json:
+        return print_json(dataclasses.asdict(found))
+    if found.seconds is None or found.candidate_seconds is None:
+        out.print("time: not measured in time")
+    else:
+        out.print(f"time: {duration(found.seconds)}, {found.candidate_seconds:.1f} s a candidate")
+    out.print(f"memory: {found.memory / 1e9:,.2f} GB, {found.batch} answers at a time")
+    out.print(f"disk: {found.disk / 1e6:,.1f} MB")
+    out.print(f"answers: {found.answers:,}")
+
+
+@app.command(hidden=True)
+def probe(
+    recipe: Annotated[Path, typer.Argument(help="A recipe as `estimate` hands it over.")],
+    store: Annotated[Path, typer.Option(help="The run store of the workspace.")],
+) -> None:
+    """What `estimate` starts: prints what is known so far as one line of JSON, twice."""
+    from studio import api
+    from studio.recipe import Recipe
+    from studio.runs import Store
+
+    if hasattr(os, "nice"):
+        os.nice(5)
+    try:
+        for found in api.probe(Recipe.load(recipe), Store(store)):
+            print(json.dumps(found), flush=True)
+    except StudioError as error:
+        print(json.dumps({"error": str(error)}), flush=True)
 
 
 @app.command()

@@ -315,6 +315,13 @@ _EVENTS: dict[str, Callable[[Row, set[int]], bool]] = {
         _is_number(p["answers"])
         and all(isinstance(value, str) for value in p["fingerprints"].values())
     ),
+    "said": lambda p, _: (
+        all(isinstance(p[key], str) for key in ("subject", "task", "label"))
+        and all(
+            type(place) is int and isinstance(text, str) and type(tokens) is int
+            for place, text, tokens in p["responses"]
+        )
+    ),
     "batch": _size,
     "halving": _size,
 }

@@ -268,7 +268,7 @@ class Store(Database):
         replaces the first."""
         rows = [
             (run, e.subject, e.task, e.split, time.time(), e.score, len(e.outcomes), e.tokens,
-             e.seconds, e.broken, _packed(e.outcomes))
+             e.seconds, e.broken, packed(e.outcomes))
             for e in evaluations
         ]  # fmt: skip
         with self._transaction() as db:
@@ -400,7 +400,8 @@ def _exact(told: Told) -> str | list[str]:
     return float(told).hex() if isinstance(told, int | float) else [float(v).hex() for v in told]
 
 
-def _packed(outcomes: Sequence[Outcome]) -> bytes:
+def packed(outcomes: Sequence[Outcome]) -> bytes:
+    """Outcomes as they are recorded: zlib of JSON."""
     rows = [[o.example, o.score, o.response, o.details, o.tokens] for o in outcomes]
     return zlib.compress(json.dumps(rows, ensure_ascii=False).encode())
 

@@ -171,7 +171,7 @@ def test_threads_are_bounded(monkeypatch):
     for cores, asked, threads in ((8, "", 7), (1, "", 1), (8, "3", 3), (8, "lots", 7)):
         monkeypatch.setenv("STUDIO_THREADS", asked)
         monkeypatch.setattr(os, "sched_getaffinity", lambda _, n=cores: range(n), raising=False)
-        assert processes._bounded()["OMP_NUM_THREADS"] == str(threads)
+        assert processes.bounded()["OMP_NUM_THREADS"] == str(threads)
 
 
 # ── wishes ────────────────────────────────────────────────────────────────────────────────────
