@@ -8,7 +8,7 @@ import threading
 from functools import cache, lru_cache
 from importlib import import_module
 
-from studio import api
+from studio import api, housekeeping
 from studio.errors import StudioError
 from studio.recipe import Recipe
 from studio.runs.front import front
@@ -24,7 +24,9 @@ log = logging.getLogger("studio.ui")
 @cache
 def store() -> Store:
     """The workspace's run store, opened once per server, with the sample run in it."""
-    return api.open_store()
+    opened = api.open_store()
+    housekeeping.begin(opened)
+    return opened
 
 
 @cache
