@@ -40,7 +40,7 @@ def archive(run: str, path: str | Path, store: Store | None = None) -> Path:
 
 
 def unarchive(
-    path: str | Path, owner: str = "", store: Store | None = None, allow: Allow | None = None
+    path: str | Path, store: Store | None = None, owner: str = "", allow: Allow | None = None
 ) -> list[str]:
     """Import the runs of a file; one that was at work is stopped, and can be resumed.
 
@@ -66,6 +66,7 @@ def unarchive(
             _check_names(parcel.recipe, owner, coming, store)
         if allow is not None:
             allow(parcel.recipe)
+    _check_chain({parcel.run["id"]: parcel.recipe for parcel in parcels}, store)
     new.sort(key=lambda parcel: parcel.run["id"] in needed)
     with store._transaction() as db:
         taken = {run.id for run in store.runs()}
@@ -90,6 +91,25 @@ def _references(recipe: Recipe) -> set[str]:
     names = [recipe.base, *recipe.sources]
     found = (split_reference(name) for name in names if name and not Path(name).exists())
     return {reference[0] for reference in found if reference}
+
+
+def _check_chain(recipes: dict[str, Recipe], store: Store) -> None:
+    """Refuse runs whose sources are, by whichever way, candidates of their own."""
+    recipes = dict(recipes)
+
+    def visit(run: str, above: tuple[str, ...]) -> None:
+        if run in above or len(above) > 20:
+            raise StudioError(f"Run {run} is made of itself; export it again where it was made.")
+        if run not in recipes:
+            known = next((record for record in store.runs() if record.id == run), None)
+            if known is None:
+                return  # its models are not here, which whoever opens it is told
+            recipes[run] = Recipe.from_yaml(known.recipe, f"The recipe of run {run}")
+        for needed in _references(recipes[run]):
+            visit(needed, (*above, run))
+
+    for run in list(recipes):
+        visit(run, ())
 
 
 def _is_here(parcel: Parcel, needed: set[str], store: Store) -> bool:

@@ -23,6 +23,7 @@ from studio.api.recipes import anchor_all, as_recipe
 from studio.errors import StudioError
 from studio.recipe import Recipe, Stage
 from studio.runs import Store
+from studio.runs.lock import try_hold
 from studio.workspace import subfolder
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 #: Seconds of answering, over all stages and tasks.
 ANSWERING = 10.0
+#: Seconds to wait for other probes of the workspace.
+_TURN = 60.0
 #: Bytes that the record of an answer takes, before one was seen.
 _RECORD = 400
 
@@ -114,8 +117,14 @@ def probe(recipe: Recipe, store: Store, seconds: float = ANSWERING) -> Iterator[
     began = time.perf_counter()
     found = _Probe(recipe, store)
     planned = found.planned()
+    opened = time.perf_counter() - began
     yield asdict(planned)
-    yield asdict(found.measured(planned, began, seconds))
+    lock = try_hold(store, "probe", _TURN)  # two at once would measure each other
+    if lock is not None:
+        try:
+            yield asdict(found.measured(planned, opened, seconds))
+        finally:
+            lock.release()
 
 
 class _Probe:
@@ -178,14 +187,13 @@ class _Probe:
 
     # ── measuring ─────────────────────────────────────────────────────────────────────────────
 
-    def measured(self, planned: Estimate, began: float, seconds: float) -> Estimate:
+    def measured(self, planned: Estimate, opened: float, seconds: float) -> Estimate:
         """The plan with what answering a few questions tells."""
         stages = self.recipe.stages()
         own = [stage for stage in stages if not stage.baseline]
         share = seconds / len(stages)
         winners: dict[str, Any] = {}
         searches, speeds, apiece = 0.0, [], []
-        opened = time.perf_counter() - began
         for number, stage in enumerate(own):
             space = self._space(stage, winners)
             start = time.perf_counter()
@@ -344,5 +352,6 @@ class Timing:
         if not before:
             return slow * count / large
         small, fast = before[-1]
-        each = max(0.0, (slow - fast) / (large - small))
+        # noise apart, more questions never take less time, and never more than in proportion
+        each = min(max(0.0, (slow - fast) / (large - small)), slow / large)
         return max(slow + each * (count - large), slow * count / large / 20)

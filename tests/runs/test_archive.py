@@ -57,7 +57,7 @@ def believed(store, run):
 
 
 def test_a_run_comes_back_whole(home, finished, exported, store):
-    assert api.unarchive(exported, ANNA, store, allow=[].append) == [finished]
+    assert api.unarchive(exported, store, ANNA, [].append) == [finished]
     assert believed(store, finished) == believed(home, finished)
     record = store.run(finished)
     assert (record.owner, record.share) == (ANNA, None)
@@ -73,7 +73,7 @@ def local_models_are_allowed(monkeypatch):
 
 
 def test_imported_twice_it_is_two_runs(finished, exported, store):
-    first, second = (api.unarchive(exported, store=store)[0] for _ in range(2))
+    first, second = (api.unarchive(exported, store)[0] for _ in range(2))
     assert first == finished != second
     assert believed(store, first) == believed(store, second)
 
@@ -86,7 +86,7 @@ def test_an_unfinished_run_goes_on_where_it_was(tiny_recipe, home, store, tmp_pa
     for status in ("running", "queued"):  # as if it had been exported while it was at work
         home.set_status(run, status)
         file = api.archive(run, tmp_path / f"{status}.sqlite", home)
-    (here,) = api.unarchive(file, store=store)
+    (here,) = api.unarchive(file, store)
     assert here == run and api.progress(run, store).state == "stopped" and store.queue() == []
     before = recorded(store, run)
     assert len(before) >= 5
@@ -101,16 +101,35 @@ def test_what_a_run_is_made_of_comes_with_it(tiny_recipe, home, finished, store,
     document["sources"][0] = f"{finished}:best"
     run = api.evolve(Recipe.from_dict(document), home)
     file = api.archive(run, tmp_path / "second.sqlite", home)
-    assert api.unarchive(file, store=store) == [run, finished]
+    assert api.unarchive(file, store) == [run, finished]
     assert (tmp_path / "out").mkdir() is None
     assert api.export(run, tmp_path / "out" / "model", store=store).is_dir()
-    (again,) = api.unarchive(file, store=store)  # what it needs is here
+    (again,) = api.unarchive(file, store)  # what it needs is here
     assert again != run and len(store.runs()) == 3
     with store._transaction() as db:
         db.execute("UPDATE runs SET recipe = recipe || '# another' WHERE id = ?", (finished,))
     with pytest.raises(StudioError, match=f"Another run {finished} is here"):
-        api.unarchive(file, store=store)
+        api.unarchive(file, store)
     assert len(store.runs()) == 3
+
+
+def test_runs_made_of_each_other_are_refused(store, tmp_path):
+    other = Store(tmp_path / "other.sqlite")
+    runs = [other.create_run("one", ""), other.create_run("two", "")]
+    for run, source in (runs, runs[::-1]):
+        recipe = {"base": "a", "sources": [f"{source}:0"], "objectives": [{"task": "jmath"}]}
+        with other._transaction() as db:
+            text = Recipe.from_dict(recipe).to_yaml()
+            db.execute("UPDATE runs SET recipe = ? WHERE id = ?", (text, run))
+    module.write(other, runs, tmp_path / "both.sqlite")
+    module.write(other, runs[:1], tmp_path / "one.sqlite")
+    with pytest.raises(StudioError, match="made of itself"):
+        api.unarchive(tmp_path / "both.sqlite", store)
+    assert store.runs() == []
+    other.delete_run(runs[0])
+    with pytest.raises(StudioError, match="made of itself"):  # by way of what is here
+        api.unarchive(tmp_path / "one.sqlite", other)
+    other.close()
 
 
 def test_who_imports_may_be_refused_a_model(exported, store):
@@ -118,7 +137,7 @@ def test_who_imports_may_be_refused_a_model(exported, store):
         raise StudioError(f"Not {len(recipe.sources)} sources.")
 
     with pytest.raises(StudioError, match="Not 2 sources"):
-        api.unarchive(exported, ANNA, store, allow)
+        api.unarchive(exported, store, ANNA, allow)
     assert store.runs() == []
 
 
@@ -143,10 +162,10 @@ def test_an_owner_names_no_files_of_this_machine(store, tmp_path, monkeypatch, t
         module.write(other, [run], file)
         if changes in bad:
             with pytest.raises(StudioError, match="not here|another machine"):
-                api.unarchive(file, ANNA, store)
+                api.unarchive(file, store, ANNA)
         else:
-            assert api.unarchive(file, ANNA, store) == [run]
-        assert api.unarchive(file, "", store)  # whoever has the machine may name its files
+            assert api.unarchive(file, store, ANNA) == [run]
+        assert api.unarchive(file, store)  # whoever has the machine may name its files
     other.close()
 
 
@@ -242,7 +261,7 @@ def test_what_is_not_believed_is_a_sentence_and_changes_nothing(exported, store,
             db.executescript(change)
     db.close()
     with pytest.raises(StudioError, match="gift.sqlite cannot be imported: ") as said:
-        api.unarchive(file, store=store)
+        api.unarchive(file, store)
     assert "\n" not in str(said.value) and str(tmp_path) not in str(said.value)
     assert len(str(said.value)) < 500 and store.runs() == []
 
@@ -257,13 +276,13 @@ def test_what_is_no_database_is_a_sentence(store, tmp_path, exported, monkeypatc
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(StudioError, match=f"{name} cannot be imported"):
-            api.unarchive(tmp_path / name, store=store)
+            api.unarchive(tmp_path / name, store)
     for name in ("absent", "."):
         with pytest.raises(StudioError, match="cannot be read"):
-            api.unarchive(tmp_path / name, store=store)
+            api.unarchive(tmp_path / name, store)
     monkeypatch.setattr(module, "MAX_BYTES", 1 << 10)
     with pytest.raises(StudioError, match="larger than"):
-        api.unarchive(exported, store=store)
+        api.unarchive(exported, store)
     assert store.runs() == []
 
 
@@ -280,7 +299,7 @@ def test_triggers_do_nothing_and_states_are_made_anew(exported, finished, store,
             """
         )
     db.close()
-    assert api.unarchive(file, store=store) == [finished]
+    assert api.unarchive(file, store) == [finished]
     record = store.run(finished)
     assert (record.status, record.owner, record.share) == ("stopped", "", None)
     assert (record.stop, record.version, record.queued) == (False, 0, None)
