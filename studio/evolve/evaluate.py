@@ -5,7 +5,7 @@ judged (the task does) and what the score is for (the loop does).
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,14 @@ import torch
 
 from studio.errors import StudioError
 from studio.evolve import library
-from studio.evolve.generate import GREEDY, BrokenModel, Decoding, chat_prompt, generate
+from studio.evolve.generate import (
+    GREEDY,
+    BrokenModel,
+    Decoding,
+    Response,
+    chat_prompt,
+    generate,
+)
 from studio.evolve.memory import available
 from studio.runs.records import Evaluation, Outcome
 from studio.tasks.base import LiveTask, Measurement, Score
@@ -64,6 +71,7 @@ def evaluate(
     on_halving: Callable[[int], None] = lambda size: None,
     on_token: Callable[[], None] = lambda: None,
     must_end: bool = False,
+    known: MutableMapping[int, Response] | None = None,
 ) -> Evaluation:
     """Score a model on examples of a task.
 
@@ -81,6 +89,8 @@ def evaluate(
         on_token: called before every forward pass; what it raises ends the evaluation.
         must_end: whether a model that ends not a single answer is broken, and scores zero; a live
             task decides itself what ends an answer.
+        known: responses to some of the examples, by their place, that need not be asked again;
+            grows by every batch. A live task has no use for it.
 
     Raises:
         StudioError: not even one example fits the memory.
@@ -99,7 +109,15 @@ def evaluate(
                 measured = _measured(model, tokenizer, task, examples, batch_size, on_token)
             else:
                 measured = _answered(
-                    model, tokenizer, task, examples, batch_size, on_token, processor, decoding
+                    model,
+                    tokenizer,
+                    task,
+                    examples,
+                    processor,
+                    decoding,
+                    batch_size=batch_size,
+                    on_token=on_token,
+                    known=known,
                 )
         except BrokenModel as error:
             broken = str(error)
@@ -113,6 +131,8 @@ def evaluate(
             batch_size //= 2
             del error  # its traceback holds the batch that did not fit
             torch.cuda.empty_cache()
+            if known is not None:  # a resumed run would answer all of them in smaller batches
+                known.clear()
             on_halving(batch_size)
             continue
         break
@@ -136,15 +156,11 @@ def evaluate(
 
 
 def _answered(
-    model, tokenizer, task, examples, batch_size, on_token, processor, decoding
+    model, tokenizer, task, examples, processor, decoding, **options: Any
 ) -> list[Measurement]:
     """What the model answers to a task's prompts, and what the task makes of it."""
     prompts = prompts_for(tokenizer, task, examples, processor)
-    options = {
-        "max_new_tokens": task.max_new_tokens,
-        "batch_size": batch_size,
-        "on_token": on_token,
-    }
+    options["max_new_tokens"] = task.max_new_tokens
     pictures = [example.picture if processor else None for example in examples]
     if decoding.greedy and not any(pictures):
         responses = generate(model, tokenizer, prompts, **options)

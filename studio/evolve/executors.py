@@ -15,8 +15,8 @@ import numpy as np
 
 from studio.evolve import spaces
 from studio.evolve.evaluate import evaluate, out_of_memory, too_large
-from studio.evolve.generate import Decoding
-from studio.evolve.spaces import Winner
+from studio.evolve.generate import Decoding, Response
+from studio.evolve.spaces import Ancestor, Winner
 from studio.merge.space import Live, Space
 from studio.recipe import Recipe
 from studio.runs.records import Evaluation
@@ -28,7 +28,12 @@ if TYPE_CHECKING:
     from studio.models import Model
     from studio.tasks.base import Example, Task
 
+    #: Who speaks: a model, its tokenizer, and its processor if it sees.
     Voice = tuple[PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin | None]
+
+
+#: Who is asked what, and under which split that is recorded: subject, task, label.
+Asking = tuple[str, str, str]
 
 
 class Stopped(Exception):
@@ -81,25 +86,35 @@ class Bench:
     """What the jobs of a run are done with.
 
     Attributes:
+        run: its id.
         models: of `spaces.open_models`.
         tasks: by name.
         examples: of (task, split), whole.
+        ancestors: of `spaces.ancestors`.
         winners: by stage, of those whose spaces build on them; grows as stages end.
+        said: by (subject, task, label), responses to some of the examples, by their place: what a
+            job that was interrupted had come to.
         batch_size: prompts answered at a time, until it is halved.
         check: called before a model is made or loaded; what it raises ends the work.
         glance: the same, before every token.
         halved: told every new batch size.
+        keep: told what a job came to that somebody goes on with later: its key in `said`, and the
+            responses that are new.
     """
 
+    run: str
     recipe: Recipe
     models: "list[Model]"
     tasks: "dict[str, Task]"
     examples: "dict[tuple[str, str], list[Example]]"
+    ancestors: dict[str, Ancestor] = field(default_factory=dict)
     winners: dict[str, Winner] = field(default_factory=dict)
+    said: dict[Asking, dict[int, Response]] = field(default_factory=dict)
     batch_size: int = 1
     check: Callable[[], None] = lambda: None
     glance: Callable[[], None] = lambda: None
     halved: Callable[[int], None] = lambda size: None
+    keep: Callable[[Asking, dict[int, Response]], None] = lambda asking, responses: None
     _space: tuple[str, Space] | None = None
 
     def space(self, stage: str) -> Space:
@@ -167,6 +182,8 @@ class InProcess:
         else:
             voice, spent = self._whole(job, kind, name), 0.0
         found = [self._evaluated(voice, job.subject, asked) for asked in job.asked]
+        for asked in job.asked:
+            self.bench.said.pop((job.subject, asked.task, asked.label))
         return [replace(found[0], seconds=found[0].seconds + spent), *found[1:]]
 
     def _candidate(self, job: Job, number: str) -> "Voice":
@@ -230,6 +247,7 @@ class InProcess:
             on_token=bench.glance,
             must_end=asked.must_end,
             said=said,
+            known=bench.said.setdefault((subject, asked.task, asked.label), {}),
         )
         self._said = words, evaluation
         return evaluation

@@ -5,7 +5,7 @@ weights came from. Batches are laid out by prompt length alone, so the same prom
 same batches: a response does not depend on which candidate was scored before.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -104,6 +104,7 @@ def generate(
     max_new_tokens: int,
     batch_size: int,
     on_token: Callable[[], None] = lambda: None,
+    known: MutableMapping[int, Response] | None = None,
 ) -> list[Response]:
     """Answer every prompt greedily.
 
@@ -113,6 +114,8 @@ def generate(
         batch_size: prompts decoded together; memory grows with it, answers do not depend on it but
             for ties of the argmax under rounding.
         on_token: called before every step of decoding; what it raises is raised.
+        known: by the prompt's number, answers that are there already: a batch that has them all is
+            not decoded again. Grows by every batch, so that what was said outlives an exception.
 
     Returns:
         One response per prompt, in the prompts' order.
@@ -124,20 +127,16 @@ def generate(
     encoded = [encode(tokenizer, prompt) for prompt in prompts]
     order = sorted(range(len(encoded)), key=lambda i: (len(encoded[i]), i))
     stops = torch.tensor(stop_ids(model, tokenizer), device=model.device)
-    tokens: dict[int, list[int]] = {}
+    known = {} if known is None else known
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
-        tokens.update(
-            zip(
-                batch,
-                _decode(model, [encoded[i] for i in batch], stops, max_new_tokens, on_token),
-                strict=True,
-            )
-        )
-    return [
-        Response(tokenizer.decode(tokens[i], skip_special_tokens=True).strip(), len(tokens[i]))
-        for i in range(len(encoded))
-    ]
+        if all(i in known for i in batch):
+            continue
+        answers = _decode(model, [encoded[i] for i in batch], stops, max_new_tokens, on_token)
+        for i, tokens in zip(batch, answers, strict=True):
+            text = tokenizer.decode(tokens, skip_special_tokens=True).strip()
+            known[i] = Response(text, len(tokens))
+    return [known[i] for i in range(len(encoded))]
 
 
 def _decode(

@@ -5,7 +5,7 @@ is left to the library. Refuses to know tasks, scores and where weights came fro
 """
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -36,6 +36,7 @@ def generate(
     batch_size: int,
     decoding: Decoding,
     on_token: Callable[[], None] = lambda: None,
+    known: MutableMapping[int, Response] | None = None,
 ) -> list[Response]:
     """Answer every prompt about its picture.
 
@@ -43,7 +44,7 @@ def generate(
         prompts: whole prompts; those with a picture have the processor's token where it belongs.
         pictures: one per prompt, or None.
         processor: needed where there is a picture.
-        max_new_tokens, batch_size, on_token: as of `studio.evolve.generate.generate`.
+        max_new_tokens, batch_size, on_token, known: as of `studio.evolve.generate.generate`.
 
     Returns:
         One response per prompt, in the prompts' order.
@@ -55,11 +56,13 @@ def generate(
     """
     order = sorted(range(len(prompts)), key=lambda i: (pictures[i] is not None, len(prompts[i]), i))
     config = _config(model, tokenizer, decoding, max_new_tokens)
-    found: dict[int, Response] = {}
+    known = {} if known is None else known
     while order:
         seeing = pictures[order[0]] is not None
         batch = [i for i in order[:batch_size] if (pictures[i] is not None) == seeing]
         order = order[len(batch) :]
+        if all(i in known for i in batch):
+            continue
         shown = [[pictures[i]] if seeing else [] for i in batch]
         inputs = encode(tokenizer, [prompts[i] for i in batch], shown, processor, model)
         on_token()
@@ -69,8 +72,8 @@ def generate(
         for i, row in zip(batch, rows[:, inputs["input_ids"].shape[1] :].tolist(), strict=True):
             tokens = _until_end(row, config.eos_token_id)
             text = tokenizer.decode(tokens, skip_special_tokens=True).strip()
-            found[i] = Response(text, len(tokens))
-    return [found[i] for i in range(len(prompts))]
+            known[i] = Response(text, len(tokens))
+    return [known[i] for i in range(len(prompts))]
 
 
 def encode(

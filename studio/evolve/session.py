@@ -7,7 +7,7 @@ are proposed (`studio.evolve.search`) and what is reported (`studio.evolve.repor
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,7 +16,8 @@ import numpy as np
 
 from studio.errors import StudioError
 from studio.evolve import inputs, spaces
-from studio.evolve.executors import Asked, Bench, Executor, InProcess, Job, Stopped
+from studio.evolve.executors import Asked, Asking, Bench, Executor, InProcess, Job, Stopped
+from studio.evolve.generate import Response
 from studio.merge.space import Space
 from studio.recipe import Recipe, Stage
 from studio.runs.records import Evaluation, Event
@@ -74,13 +75,17 @@ class Session:
         splits |= {(name, "test"): examples for name, examples in self.test.items()}
         self._note_inputs(splits)
         self.bench = Bench(
+            run,
             self.recipe,
             self.models,
             {task.name: task for task in self.tasks},
             splits,
+            ancestors=spaces.ancestors(self.recipe, store),
+            said=self._said(),
             check=self.check_stop,
             glance=self._glance,
             halved=self._halved,
+            keep=self._keep,
         )
         self.executor = executor(self.bench)
         self.bench.batch_size = self._batch_size()
@@ -94,6 +99,20 @@ class Session:
         inputs.check(self.store, self.run, now)
         if not inputs.recorded(self.store, self.run):
             self.append("inputs", {"fingerprints": now, "answers": self._answers()})
+
+    def _said(self) -> dict[Asking, dict[int, Response]]:
+        """What jobs had come to that were interrupted, as recorded by `_keep`."""
+        found: dict[Asking, dict[int, Response]] = {}
+        for event in self.events():
+            payload = event.payload
+            if event.kind == "halving":  # from here on in other batches
+                found.clear()
+            if event.kind != "said":
+                continue
+            asking = payload["subject"], payload["task"], payload["label"]
+            new = {place: Response(text, tokens) for place, text, tokens in payload["responses"]}
+            found.setdefault(asking, {}).update(new)
+        return {asking: those for asking, those in found.items() if not self.evaluation(*asking)}
 
     def _batch_size(self) -> int:
         """The recipe's, or what a plan found when the run began; halved as often as recorded."""
@@ -222,6 +241,12 @@ class Session:
                 for outcome in evaluation.outcomes
             )
         return self._ending[task]
+
+    def _keep(self, asking: Asking, responses: Mapping[int, Response]) -> None:
+        subject, task, label = asking
+        rows = [[place, r.text, r.tokens] for place, r in responses.items()]
+        payload = {"subject": subject, "task": task, "label": label, "responses": rows}
+        self.append("said", payload)
 
     def _halved(self, size: int) -> None:
         self.append("halving", {"batch_size": size})

@@ -42,6 +42,65 @@ def open_models(recipe: Recipe, store: Store | None = None) -> "list[Model]":
     return [open_model(name, store) for name in [recipe.base, *recipe.sources] if name]
 
 
+@dataclass(frozen=True)
+class Ancestor:
+    """A recorded candidate that is a source, in plain data: all it takes to make it again.
+
+    Attributes:
+        recipe: of its run, as YAML; ancestors: those among that recipe's sources, by name.
+        stage, winners: where it was found, see `won_space`.
+        genome: float64 ``[d]``.
+    """
+
+    recipe: str
+    ancestors: "dict[str, Ancestor]"
+    stage: str
+    winners: "dict[str, Winner]"
+    genome: np.ndarray
+
+
+def ancestors(recipe: Recipe, store: Store) -> dict[str, Ancestor]:
+    """Those of a recipe's models that are candidates of recorded runs, by name.
+
+    Raises:
+        StudioError: there is no such run or candidate.
+    """
+    found = {}
+    for name in [recipe.base, *recipe.sources]:
+        reference = split_reference(name) if name else None
+        if reference is None:
+            continue
+        record = store.run(reference[0])
+        candidate = store.pick(record.id, reference[1])
+        other = Recipe.from_yaml(record.recipe, f"The recipe of run {record.id}")
+        found[name] = Ancestor(
+            record.recipe,
+            ancestors(other, store),
+            candidate.stage,
+            recorded_winners(store, record.id, other, candidate.stage),
+            candidate.genome,
+        )
+    return found
+
+
+def reopen_models(recipe: Recipe, known: Mapping[str, Ancestor]) -> "list[Model]":
+    """As `open_models`, where no store is at hand; ``known`` are the recipe's `ancestors`."""
+    from studio.models import open_source
+
+    return [
+        _born_again(name, known[name]) if name in known else open_source(name)
+        for name in [recipe.base, *recipe.sources]
+        if name
+    ]
+
+
+def _born_again(name: str, ancestor: Ancestor) -> "Virtual":
+    recipe = Recipe.from_yaml(ancestor.recipe)
+    models = reopen_models(recipe, ancestor.ancestors)
+    space = won_space(recipe, models, ancestor.stage, ancestor.winners)
+    return space.checkpoint(ancestor.genome, unquantized(recipe, space.sources), name)
+
+
 def build_space(
     recipe: Recipe,
     stage: Stage,
