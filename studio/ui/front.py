@@ -12,6 +12,7 @@ from typing import Any
 
 import gradio as gr
 from gradio.processing_utils import save_bytes_to_cache
+from gradio.utils import get_upload_folder
 
 from studio import api
 from studio.errors import StudioError
@@ -234,9 +235,7 @@ def save(visit: Visit, run: str | None) -> str:
     found = visit.who.run(store(), run)
     engine()  # the names of genes are those of models' layers
     written = "".join(api.candidates_csv(found.id, store())).encode("utf-8-sig")
-    return save_bytes_to_cache(
-        written, f"{found.id}-candidates.csv", gr.DownloadButton(render=False).GRADIO_CACHE
-    )
+    return save_bytes_to_cache(written, f"{found.id}-candidates.csv", get_upload_folder())
 
 
 # ── panels ────────────────────────────────────────────────────────────────────────────────────

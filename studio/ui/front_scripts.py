@@ -27,9 +27,15 @@ const by = (first, second) => (a, b) => {
 const said = (text) => { element.querySelector('.said').textContent = text; };
 let at = null;
 
+const pick = (dot) => {
+    // marked at once; what there is to say of it comes from Python
+    document.dispatchEvent(new CustomEvent('candidate', {detail: dot.dataset.c}));
+    trigger('click', {candidate: Number(dot.dataset.c)});
+};
+
 element.addEventListener('click', (event) => {
     const chosen = event.target.closest('[data-c]');
-    if (chosen) trigger('click', {candidate: Number(chosen.dataset.c)});
+    if (chosen) pick(chosen);
 });
 element.addEventListener('focusout', () => { if (slider()) said(''); });
 element.addEventListener('keydown', (event) => {
@@ -39,7 +45,7 @@ element.addEventListener('keydown', (event) => {
     const now = find(at) ?? across[Number(stop.getAttribute('aria-valuenow')) - 1];
     if (event.key === 'Enter' || event.key === ' ') {
         event.preventDefault();
-        trigger('click', {candidate: Number(now.dataset.c)});
+        pick(now);
         return;
     }
     const upward = event.key === 'ArrowUp' || event.key === 'ArrowDown';
@@ -79,7 +85,9 @@ element.addEventListener('click', (event) => {
     const sorted = event.target.closest('[data-sort]');
     if (sorted) return trigger('select', {column: sorted.dataset.sort});
     const chosen = event.target.closest('[data-c]');
-    if (chosen) trigger('click', {candidate: Number(chosen.dataset.c)});
+    if (!chosen) return;
+    document.dispatchEvent(new CustomEvent('candidate', {detail: chosen.dataset.c}));
+    trigger('click', {candidate: Number(chosen.dataset.c)});
 });
 element.addEventListener('keydown', (event) => {
     const all = rows();

@@ -58,7 +58,7 @@ def _difference(one: Inside, other: Inside, language: str) -> tuple[str, str]:
                 tds.append('<td colspan="3">–</td>')
                 continue
             tds += [_heat(a, top), _heat(b, top)]
-            tds.append(f'<td class="change"><b>{b - a:+.2f}</b></td>')
+            tds.append(f'<td class="change"><b>{signed(b - a)}</b></td>')
         body.append(f'<tr><th scope="row">{esc(place)}</th>{"".join(tds)}</tr>')
     heads = "".join(f'<th scope="colgroup" colspan="3">{esc(name)}</th>' for name in columns)
     under = (
@@ -71,6 +71,16 @@ def _difference(one: Inside, other: Inside, language: str) -> tuple[str, str]:
         f"{esc(say(language, 'group'))}</th>{heads}</tr><tr>{under}</tr></thead>"
         f"<tbody>{''.join(body)}</tbody></table></div>"
     )
+
+
+def signed(value: float) -> str:
+    """A difference with its sign, a minus that is as wide as a plus.
+
+    >>> signed(0.5), signed(-0.5), signed(-0.001)
+    ('+0.50', '−0.50', '0.00')
+    """
+    written = f"{value:+.2f}"
+    return "0.00" if written[1:] == "0.00" else written.replace("-", "−")
 
 
 def _cells(found: Inside, language: str) -> dict[tuple[str, str], float]:

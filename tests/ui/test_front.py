@@ -185,10 +185,10 @@ def test_two_candidates_side_by_side(store, run):
     shown = inside(run, str(first), str(second))
     assert 'class="es-figure es-versus' in shown[INSIDE] and "difference" in shown[INSIDE]
     assert f">#{first}</th>" in shown[INSIDE] and f">#{second}</th>" in shown[INSIDE]
-    changes = re.findall(r'class="change"><b>([+-]\d\.\d\d)</b>', shown[INSIDE])
+    changes = re.findall(r'class="change"><b>([+−]?\d\.\d\d)</b>', shown[INSIDE])
     weights = [float(w) for w in re.findall(r'%">(-?\d\.\d\d)</td>', shown[INSIDE])]
     pairs = zip(weights[::2], weights[1::2], strict=True)
-    assert changes and [float(c) for c in changes] == pytest.approx(
+    assert changes and [float(c.replace("−", "-")) for c in changes] == pytest.approx(
         [b - a for a, b in pairs], abs=0.011
     )
     assert shown[ONLY].count("<h4>") == 2 and f"#{second}" in shown[ONLY]

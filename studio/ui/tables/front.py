@@ -267,14 +267,14 @@ TABLE: dict[str, tuple[str, str, str]] = {
         "#{a} 与 #{b} 来自不同空间：分别显示。",
     ),
     "only_one": (
-        "Only #{n} is right: {count} questions",
-        "#{n} だけが正解：{count} 問",
-        "只有 #{n} 答对：{count} 题",
+        "Questions that only #{n} gets right: {count}",
+        "#{n} だけが正解した問題：{count}",
+        "只有 #{n} 答对的题：{count}",
     ),
     "only_one_graded": (
-        "#{n} is better: {count} questions",
-        "#{n} の方が高得点：{count} 問",
-        "#{n} 得分更高：{count} 题",
+        "Questions that #{n} answers better: {count}",
+        "#{n} の方が高得点の問題：{count}",
+        "#{n} 得分更高的题：{count}",
     ),
     "not_the_same": (
         "#{n} was not asked these questions: pick one that was, or another task.",
