@@ -104,7 +104,10 @@ def _check_chain(recipes: dict[str, Recipe], store: Store) -> None:
             known = next((record for record in store.runs() if record.id == run), None)
             if known is None:
                 return  # its models are not here, which whoever opens it is told
-            recipes[run] = Recipe.from_yaml(known.recipe, f"The recipe of run {run}")
+            try:
+                recipes[run] = Recipe.from_yaml(known.recipe)
+            except StudioError:  # of a newer Studio, which this one makes no model of
+                return
         for needed in _references(recipes[run]):
             visit(needed, (*above, run))
 

@@ -73,7 +73,7 @@ def progress(store: Store, run: str) -> Progress:
         best_id=best.id if best else None,
         tokens_per_second=sum(c.tokens for c in recent) / seconds if seconds else 0.0,
         candidates_per_minute=60 * len(recent) / seconds if seconds else 0.0,
-        eta=_eta(store, record, events, recent),
+        eta=_eta(store, record, events, scored),
         elapsed=record.seconds,
         position=position,
         wait=wait,
@@ -91,7 +91,7 @@ def curve(store: Store, run: str) -> dict[str, list[tuple[int, float]]]:
     return lines
 
 
-def _eta(store: Store, record: Run, events: list[Event], recent: list[Candidate]) -> float | None:
+def _eta(store: Store, record: Run, events: list[Event], scored: list[Candidate]) -> float | None:
     """Seconds left at the pace of recent candidates: search, finalists and report.
 
     Before the first candidate, what the run was estimated to take.
@@ -99,11 +99,37 @@ def _eta(store: Store, record: Run, events: list[Event], recent: list[Candidate]
     if record.status == FINISHED:
         return 0.0
     work = next((e.payload["answers"] for e in events if e.kind == "inputs"), None)
+    recent = scored[-_RECENT:]
     answers = sum(c.examples for c in recent)
     if work is None or not answers:
         return None if record.expected is None else max(0.0, record.expected - record.seconds)
-    pace = sum(c.seconds for c in recent) / answers
-    return max(0, work - store.answers(record.id)) * pace
+    pace, apiece = sum(c.seconds for c in recent) / answers, answers / len(recent)
+    recipe = Recipe.from_yaml(record.recipe)
+    left = work - store.answers(record.id) - _spared(recipe, events, scored) * apiece
+    eta = max(0.0, left * pace)
+    if recipe.budget.hours is not None:
+        searched = len(recipe.stages()) * recipe.budget.candidates * apiece
+        searching = max(0.0, 3600 * recipe.budget.hours - record.seconds)
+        eta = min(eta, searching + max(0.0, work - searched) * pace)
+    return eta
+
+
+def _spared(recipe: Recipe, events: list[Event], scored: list[Candidate]) -> int:
+    """Candidates of the budget that nobody asks for: of searches that somebody had enough of.
+
+    A baseline gets no more of them than the search it stands beside.
+    """
+    ended = {event.payload.get("stage", "") for event in events if event.kind == "enough"}
+    if not ended:
+        return 0
+    stages = recipe.stages()
+    own = [stage.name for stage in stages if not stage.baseline]
+    unasked = (
+        max(0, recipe.budget.candidates - sum(c.stage == name for c in scored))
+        for name in own
+        if name in ended or "" in ended
+    )
+    return sum(unasked) * (len(stages) // len(own))
 
 
 def _place(store: Store, record: Run, state: str) -> tuple[int | None, float | None]:
@@ -127,7 +153,7 @@ def _place(store: Store, record: Run, state: str) -> tuple[int | None, float | N
 def _remaining(store: Store, record: Run) -> float | None:
     """Seconds that a run will still take, None while unknown."""
     scored = [c for c in store.candidates(record.id) if c.score is not None]
-    return _eta(store, record, store.events(record.id), scored[-_RECENT:])
+    return _eta(store, record, store.events(record.id), scored)
 
 
 def _state(store: Store, record: Run) -> str:

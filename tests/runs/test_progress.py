@@ -117,3 +117,36 @@ def test_places_in_the_queue(store, run):
     assert place(run) == (None, None) and place(third) == (1, 0)
     store.enqueue(second)
     assert place(second) == (2, 40)
+
+
+def test_time_left_knows_of_searches_that_end_early(store, run):
+    def asked(number, stage):
+        store.record_ask(run, stage, 0, [(number, np.zeros(2))])
+        store.record_evaluation(run, ten_answers(number))
+
+    budget = Recipe.from_yaml(store.run(run).recipe).budget.candidates
+    store.append(run, "inputs", {"fingerprints": {}, "answers": 2 * 10 * budget + 500})
+    for number in range(4):
+        asked(number, "cma")
+    assert progress.progress(store, run).eta == pytest.approx(2 * budget - 4 + 50)
+    store.append(run, "enough", {})  # four more for the baseline, finalists and the report
+    assert progress.progress(store, run).eta == pytest.approx(4 + 50)
+    asked(4, "random")
+    assert progress.progress(store, run).eta == pytest.approx(3 + 50)
+
+
+def test_time_left_knows_of_a_budget_of_hours(store):
+    document = {"base": "bonsai-base", "sources": ["bonsai-ja"], "objectives": [{"task": "jmath"}]}
+    recipe = Recipe.from_dict(document | {"budget": {"candidates": 1000, "hours": 0.1}})
+    run = store.create_run(recipe.name, recipe.to_yaml())
+    store.append(run, "inputs", {"fingerprints": {}, "answers": 2 * 1000 * 10 + 100})
+    store.record_ask(run, "cma", 0, [(0, np.zeros(2))])
+    store.record_evaluation(run, ten_answers(0))
+    store.add_seconds(run, 60)
+    assert progress.progress(store, run).eta == pytest.approx(300 + 10)
+
+
+def ten_answers(number: int) -> Evaluation:
+    """Ten answers in a second."""
+    outcomes = tuple(Outcome(str(n), 1.0, "", {}, 1) for n in range(10))
+    return Evaluation(f"candidate:{number}", "jmath", "dev", 1.0, 10, 1.0, "", outcomes)
