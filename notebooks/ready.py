@@ -39,7 +39,9 @@ def ready(root: str | Path) -> None:
     os.chdir(root)
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))
-    print("Everything the Studio needs is here." + (f" ({', '.join(given)} wished)" * bool(given)))
+    print("Everything the Studio needs is here.")
+    if given:
+        print(f"It asks for {' and '.join(given)}; what is here is left as it is.")
 
 
 def missing(root: Path) -> list[str]:

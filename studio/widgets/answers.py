@@ -27,6 +27,7 @@ class Answers(Box):
         language: "en", "ja" or "zh".
 
     Attributes:
+        said: what was given.
         number: the slider: which question is open, from 1.
         text: HTML of the open question and its answers.
     """
@@ -40,7 +41,7 @@ class Answers(Box):
         language: str = "en",
     ):
         self._examples, self._metric, self._language = list(examples), metric, language
-        self._said: dict[str, Evaluation] = {}
+        self.said: dict[str, Evaluation] = {}
         self._strip, self._open = widgets.HTML(), widgets.HTML()
         self.number = widgets.IntSlider(
             1,
@@ -59,20 +60,20 @@ class Answers(Box):
 
     def show(self, said: Mapping[str, Evaluation]) -> None:
         """Show other answers to the same questions."""
-        self._said = dict(said)
+        self.said = dict(said)
         self._draw()
 
     def peek(self, number: int, label: str, outcome: Outcome) -> None:
         """Show one model's answer to one question, before all of its answers are known."""
-        said = {name: e.outcomes[number - 1] for name, e in self._said.items()}
+        said = {name: e.outcomes[number - 1] for name, e in self.said.items()}
         self._open_at(number, {**said, label: outcome})
 
     def _draw(self) -> None:
         number = min(self.number.value, len(self._examples))
-        html = strip(self._said, self._examples, self._metric, self._language, number)
+        html = strip(self.said, self._examples, self._metric, self._language, number)
         self._strip.value = wrapped(html)
-        if self._said:
-            self._open_at(number, {name: e.outcomes[number - 1] for name, e in self._said.items()})
+        if self.said:
+            self._open_at(number, {name: e.outcomes[number - 1] for name, e in self.said.items()})
 
     def _open_at(self, number: int, said: Mapping[str, Outcome]) -> None:
         example = self._examples[number - 1]
@@ -85,7 +86,7 @@ class Answers(Box):
                 list(said.items()),
                 self._language,
                 metric=self._metric,
-                graded=_graded(self._said),
+                graded=_graded(self.said),
                 picture=picture(example, self._language),
             )
         )
