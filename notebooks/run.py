@@ -94,6 +94,7 @@ def execute(book: nbformat.NotebookNode) -> float:
     with tempfile.TemporaryDirectory() as workspace:
         environment = {**os.environ, "STUDIO_WORKSPACE": workspace, "HF_HUB_OFFLINE": "1"}
         environment |= {"STUDIO_NOTEBOOK_RUN": "1", "PYTHONWARNINGS": "ignore"}
+        environment["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
         client = NotebookClient(
             book,
             timeout=PATIENCE,
