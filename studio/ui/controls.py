@@ -12,13 +12,14 @@ from typing import Any
 
 import gradio as gr
 
-from studio import api
+from studio import api, zero_gpu
 from studio.errors import StudioError
 from studio.recipe import Recipe
 from studio.runs import Run, Store
+from studio.runs.lock import is_held
 from studio.runs.records import STOPPED
 from studio.ui import editor as editors
-from studio.ui import pieces
+from studio.ui import lent, pieces
 from studio.ui.markup import esc
 from studio.ui.monitor import status
 from studio.ui.shared import run_choices, store
@@ -44,8 +45,12 @@ _ADDRESS = "(path) => path ? `${location.origin}${location.pathname}${path}` : '
 _FETCH = "() => document.querySelector('#run-file a, a#run-file, #run-file')?.click()"
 
 
-def build(wires: Wires, run: gr.Dropdown, editor: editors.Editor) -> list[Panel]:
-    """Lay the watched run's head out: where it stands, and its buttons."""
+def build(wires: Wires, run: gr.Dropdown, editor: editors.Editor, driven: gr.State) -> list[Panel]:
+    """Lay the watched run's head out: where it stands, and its buttons.
+
+    Args:
+        driven: see `studio.ui.lent`.
+    """
     standing = gr.HTML(elem_id="status")
     with gr.Row(elem_classes="es-buttons"):
         buttons = {key: _button(key, visible=False) for key in ACTIONS if key != "delete"}
@@ -76,7 +81,7 @@ def build(wires: Wires, run: gr.Dropdown, editor: editors.Editor) -> list[Panel]
                 elem_id="seeds",
             )  # fmt: skip
             repeat = _button("repeat")
-    asked = [pending, confirm, question, run]
+    asked = [pending, confirm, question, run, driven]
     for key, button in buttons.items():
         wires.on(button.click, _asking(key), run, asked)
     wires.on(yes.click, confirmed, [pending, run], asked)
@@ -169,11 +174,11 @@ def _asking(action: str):
         record = visit.who.mine(store(), run)
         elsewhere = action in _ASKING and is_elsewhere(visit, record, store())
         if action != "delete" and not elsewhere:
-            return [*_closed()[:3], act(visit, action, record)]
+            return [*_closed()[:3], *act(visit, action, record)]
         key = "ask_delete" if action == "delete" else f"ask_{action}_elsewhere"
         sentence = visit.say(key, run=f"{record.name} · {record.id}")
         question = f'<p role="alert">{esc(sentence)}</p>'
-        return [(action, record.id), gr.update(visible=True), question, gr.skip()]
+        return [(action, record.id), gr.update(visible=True), question, gr.skip(), gr.skip()]
 
     return asking
 
@@ -183,31 +188,39 @@ def confirmed(visit: Visit, pending: tuple[str, str] | None, watched: str | None
     if pending is None or pending[1] != watched:
         return _closed()
     action, run = pending
-    return [*_closed()[:3], act(visit, action, visit.who.mine(store(), run))]
+    return [*_closed()[:3], *act(visit, action, visit.who.mine(store(), run))]
 
 
 def _closed() -> list[Any]:
-    return [None, gr.update(visible=False), "", gr.skip()]
+    return [None, gr.update(visible=False), "", gr.skip(), gr.skip()]
 
 
-def act(visit: Visit, action: str, run: Run) -> Any:
-    """Do it; returns what becomes of the run picker."""
+def act(visit: Visit, action: str, run: Run) -> list[Any]:
+    """Do it; returns what becomes of the run picker, and a ticket to drive the run."""
     if action == "delete":
         api.delete(run.id, store())
         left = visit.who.runs(store())
-        return gr.update(choices=run_choices(left), value=left[0].id if left else None)
+        value = left[0].id if left else None
+        return [gr.update(choices=run_choices(left), value=value), gr.skip()]
     if action == "pause":
         api.pause(run.id, store())
         note(visit, "pause_asked")
-        return gr.skip()
+        return [gr.skip(), gr.skip()]
     _check_budget(visit, run)
     remember_starter(visit, run.id, store())
-    if action == "resume":
-        api.restart(run.id, store())
-    else:
-        api.finish(run.id, store())
+    if action == "finish":
         note(visit, "finish_asked")
-    return gr.skip()
+    if zero_gpu.available():
+        return [gr.skip(), _here(action, run)]
+    {"resume": api.restart, "finish": api.finish}[action](run.id, store())
+    return [gr.skip(), gr.skip()]
+
+
+def _here(action: str, run: Run) -> Any:
+    """On ZeroGPU, where this page works on the run and no worker may take it."""
+    if action == "finish" and not _finishing(run):
+        store().append(run.id, "enough", {})
+    return gr.skip() if is_held(store(), run.id) else lent.ticket(run)
 
 
 def _check_budget(visit: Visit, run: Run) -> None:

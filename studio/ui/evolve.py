@@ -11,8 +11,8 @@ from typing import Any
 
 import gradio as gr
 
-from studio import api
-from studio.ui import controls, editor, estimating, models, monitor, queue
+from studio import api, zero_gpu
+from studio.ui import controls, editor, estimating, lent, models, monitor, queue
 from studio.ui.shared import engine, run_choices, store
 from studio.ui.strings import text
 from studio.ui.wiring import Panel, Visit, Wires, note
@@ -34,21 +34,32 @@ def build(wires: Wires, run: gr.Dropdown) -> Evolve:
     """Lay the tab out; ``run`` is the page's run picker."""
     if forgets():
         gr.Markdown(text("no_storage"), elem_classes="es-note", elem_id="no-storage")
+    driven = lent.build(wires)
     with gr.Row(elem_classes="es-columns"):
         with gr.Column(scale=5, min_width=320, elem_classes="es-panel"):
             written = editor.build(wires)
             with gr.Row(elem_classes="es-start"):
                 start = gr.Button(text("start"), variant="primary", scale=2, elem_id="start")
-                estimate = gr.Button(text("estimate"), min_width=96, elem_id="estimate")
+                estimate = gr.Button(
+                    text("estimate"),
+                    min_width=96,
+                    visible=not zero_gpu.available(),  # what is lent cannot be tried beforehand
+                    elem_id="estimate",
+                )
             known = estimating.build(wires, written, estimate)
             written.command.render()
             models.beside(wires, written.given, editor.recipe_of)
         with gr.Column(scale=7, min_width=320):
-            panels = controls.build(wires, run, written)
+            panels = controls.build(wires, run, written, driven)
             panels.append(queue.build())
             panels += monitor.build()
     begun = wires.on(
-        start.click, begin, [known, *written.given], run, shown="minimal", show_progress_on=[start]
+        start.click,
+        begin,
+        [known, *written.given],
+        [run, driven],
+        shown="minimal",
+        show_progress_on=[start],
     )
     begun.success(None, None, None, js=_LOOK)
     return Evolve(panels, written)
@@ -59,13 +70,17 @@ def forgets() -> bool:
     return is_public() and "SPACE_ID" in os.environ and not os.environ.get("STUDIO_VOLUME")
 
 
-def begin(visit: Visit, known: Any, view: str, code: str, *values: Any) -> Any:
+def begin(visit: Visit, known: Any, view: str, code: str, *values: Any) -> list[Any]:
     """Start the recipe that is meant, or queue it behind what is at work; the page watches it."""
     recipe = visit.who.recipe(store(), editor.recipe_of(view, code, *values))
     engine()
     expected = estimating.expected(known, recipe)
-    run = api.start(recipe, store(), visit.who.owner, expected)
+    if zero_gpu.available():
+        run = api.create(recipe, store(), visit.who.owner)
+    else:
+        run = api.start(recipe, store(), visit.who.owner, expected)
     controls.remember_starter(visit, run, store())
     if (position := api.progress(run, store()).position) and position > 1:
         note(visit, "queued_at", n=position)
-    return gr.update(choices=run_choices(visit.who.runs(store())), value=run)
+    picker = gr.update(choices=run_choices(visit.who.runs(store())), value=run)
+    return [picker, lent.ticket(run)]
