@@ -239,9 +239,9 @@ TABLE: dict[str, tuple[str, str, str]] = {
         "已合并。正在提 {n} 道题……",
     ),
     "hand_scored": (
-        "This merge: {score} % of {n} questions. The best of {tried} so far: {best} %.",
-        "このマージ：{n} 問中 {score} %。これまでの {tried} 回の最高：{best} %。",
-        "该合并：{n} 题中 {score}%。目前 {tried} 次中最佳：{best}%。",
+        "This merge: {score} on {n} questions. The best of {tried} so far: {best}.",
+        "このマージ：{n} 問で {score}。これまでの {tried} 回の最高：{best}。",
+        "该合并：{n} 题得 {score}。目前 {tried} 次中最佳：{best}。",
     ),
     # ── paper ──
     "paper": ("Paper", "論文", "论文"),

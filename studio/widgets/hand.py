@@ -15,7 +15,8 @@ from studio.errors import StudioError
 from studio.recipe import Recipe
 from studio.runs.records import Evaluation
 from studio.runs.store import Store
-from studio.ui.markup import esc, percent
+from studio.ui import words
+from studio.ui.markup import esc
 from studio.ui.strings import say
 from studio.widgets.answers import Answers
 from studio.widgets.looks import Box, wrapped
@@ -219,9 +220,9 @@ class MergeByHand(Box):
             say(
                 self._language,
                 "hand_scored",
-                score=percent(whole.score),
+                score=words.score(self._language, self._task.metric, whole.score),
                 n=len(self._examples),
-                best=percent(best),
+                best=words.score(self._language, self._task.metric, best),
                 tried=len(self.tried),
             )
         )
