@@ -626,3 +626,62 @@ def test_a_plan_says_what_each_precision_takes_and_which_batch_fits(studio, reci
 
 def test_a_plan_of_nothing_is_refused(refused, tmp_path):
     assert "cannot be read" in refused("plan", tmp_path / "absent.yaml")
+
+
+# ── one run after another, and elsewhere ──────────────────────────────────────────────────────
+
+
+def test_a_recipe_is_run_with_several_seeds(studio, recipe_file):
+    recipe = recipe_file(budget={"candidates": 4}, seed=7)
+    status, _, err = studio("evolve", recipe, "--seeds", 2)
+    assert status == 0, err
+    found = json.loads(studio("runs", "--json")[1])
+    assert [(run["name"], run["state"]) for run in found] == [
+        ("tiny, seed 8", "finished"),
+        ("tiny, seed 7", "finished"),
+    ]
+
+
+def test_a_run_is_told_that_it_is_enough(studio, refused, settled, recipe_file, monkeypatch):
+    assert "finished already" in refused("stop", settled, "--finish")
+    monkeypatch.undo()
+    store = Store()
+    run = api.create(recipe_file(budget={"candidates": 5000}), store)
+    assert "no scored candidate yet" in refused("stop", run, "--finish")
+    api.resume(run, store, lambda p: p.done >= 3 and api.pause(run, store))
+    store.append(run, "enough", {})  # what the option says, without waking a worker
+    status, out, err = studio("resume", run, "--json")
+    shown = json.loads(out)
+    assert status == 0 and shown["state"] == "finished" and shown["done"] < 100, err
+    assert {row["role"] for row in shown["report"]} >= {"evolved", "random"}
+    store.close()
+
+
+def test_a_run_goes_elsewhere_and_on(studio, refused, settled, tmp_path, monkeypatch):
+    file = tmp_path / "run.sqlite"
+    status, out, err = studio("export-run", settled, "--out", file)
+    assert status == 0 and str(file) in out, err
+    assert "exists already" in refused("export-run", settled, "--out", file)
+    report = json.loads(studio("show", settled, "--json")[1])["report"]
+    monkeypatch.setenv("STUDIO_WORKSPACE", str(tmp_path / "elsewhere"))
+    assert json.loads(studio("import-run", file, "--json")[1]) == {"runs": [settled]}
+    assert json.loads(studio("show", settled, "--json")[1])["report"] == report
+    file.write_text("a letter")
+    assert "run.sqlite cannot be imported: it is no exported run." in refused("import-run", file)
+
+
+def test_candidates_are_a_table(studio, refused, settled, tmp_path):
+    status, out, err = studio("candidates", settled)
+    lines = out.splitlines()
+    assert status == 0 and lines[0].startswith("id,stage,generation,score,csv,"), err
+    assert len([line for line in lines if line]) > 8
+    file = tmp_path / "candidates.csv"
+    assert studio("candidates", settled, "--out", file)[0] == 0
+    assert file.read_text(encoding="utf-8-sig").splitlines()[0] == lines[0]
+    assert "cannot be written" in refused("candidates", settled, "--out", file)
+
+
+def test_an_estimate_says_time_memory_and_disk(studio, refused, recipe_file):
+    status, out, err = studio("estimate", recipe_file())
+    assert status == 0 and "a candidate" in out and "GB" in out and "MB" in out, err
+    assert "no-such" in refused("estimate", recipe_file(sources=["no-such-model"]))

@@ -64,7 +64,7 @@ class Estimate:
 def estimate(
     recipe: Recipe | str | Path,
     store: Store | None = None,
-    limit: float = 90.0,
+    limit: float = 180.0,
     left: threading.Event | None = None,
 ) -> Estimate:
     """Probe a recipe in a process of its own.

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -131,8 +130,6 @@ def probe(
     from studio.recipe import Recipe
     from studio.runs import Store
 
-    if hasattr(os, "nice"):
-        os.nice(5)
     try:
         for found in api.probe(Recipe.load(recipe), Store(store)):
             print(json.dumps(found), flush=True)
