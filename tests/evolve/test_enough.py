@@ -3,6 +3,8 @@
 What is left out stays left out, however often the run is interrupted afterwards.
 """
 
+import threading
+
 import pytest
 
 from studio import api
@@ -198,3 +200,22 @@ def test_nobody_listens_any_longer(tiny_recipe, store):
     next(going)
     del going
     assert store.run(run).status == "stopped" and not is_held(store, run)
+
+
+def test_a_step_is_taken_by_whichever_thread_is_free(tiny_recipe, store):
+    """As a web server drives a generator: the record, the lock and the model know no thread."""
+    recipe = tiny_recipe(budget={"candidates": 4})
+    whole = api.evolve(recipe, store)
+    run = api.create(recipe, store)
+    going, left = steps(store, run), [True]
+
+    def step():
+        left[0] = next(going, "the end") is None
+
+    while left[0]:
+        thread = threading.Thread(target=step)
+        thread.start()
+        thread.join()
+    going.close()
+    assert store.run(run).status == "finished" and not is_held(store, run)
+    assert everything(store, run) == everything(store, whole)
