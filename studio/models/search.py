@@ -156,9 +156,7 @@ def _glance(path: Path, changed: int) -> dict[str, Any]:
         "architecture": _architecture(settings),
         "layers": _count(inner, "num_hidden_layers", "n_layer", "num_layers"),
         "parameters": sum(math.prod(tensor.shape) for tensor in tensors.values()),
-        "size": sum(
-            math.prod(t.shape) * headers.ITEM_SIZES.get(t.dtype, 1) for t in tensors.values()
-        ),
+        "size": sum(file.stat().st_size for file in {t.file for t in tensors.values()}),
         "licence": documents.licence(path),
         "sees": "vision_config" in settings,
     }

@@ -57,7 +57,7 @@ def build(wires: Wires, run: gr.Dropdown, editor: editors.Editor, driven: gr.Sta
         duplicate = _button("duplicate")
     said = gr.HTML(elem_id="run-note")
     pending = gr.State(None)
-    with gr.Group(visible=False, elem_id="confirm") as confirm:
+    with gr.Column(visible=False, elem_id="confirm") as confirm:
         question = gr.HTML()
         with gr.Row(elem_classes="es-buttons"):
             yes = gr.Button(text("yes"), size="sm", variant="stop", elem_id="confirm-yes")
