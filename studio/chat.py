@@ -5,6 +5,7 @@ to be answered. Refuses to know pages and terminals, how a token is chosen (`stu
 which models are held (`studio.voices`).
 """
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from studio.voices import Speaker
 
 __all__ = [
-    "MAX_NEW_TOKENS", "Settings", "Waiting", "close", "moments", "named", "sees", "stream", "warm",
+    "MAX_NEW_TOKENS", "Settings", "Waiting", "close", "leave_a_core", "moments", "named", "sees",
+    "stream", "warm",
 ]  # fmt: skip
 
 #: Seconds between two looks at who comes before.
@@ -129,6 +131,18 @@ def named(model: str, store: Store | None = None) -> str:
     return f"{run}:{store.pick(run, reference[1]).id}"
 
 
+def leave_a_core() -> None:
+    """From now on this process computes on all cores but one, which whoever serves a page needs.
+
+    Where threads outnumber free cores, they spin while they wait for each other.
+    """
+    import torch
+
+    allowed = getattr(os, "sched_getaffinity", None)
+    cores = len(allowed(0)) if allowed else os.cpu_count() or 1
+    torch.set_num_threads(min(torch.get_num_threads(), max(1, cores - 1)))
+
+
 def close() -> None:
     """Free the memory of all live models that are not speaking just now."""
     _POOL.clear()
@@ -213,10 +227,19 @@ def _source(name: str) -> "tuple[int, Callable[[], Speaker]]":
 
 def _candidate(store: Store, run: Run, candidate: Candidate) -> "tuple[int, Callable[[], Speaker]]":
     from studio.evolve.spaces import rebuild_space
+    from studio.models.precision import QUANTIZED, default_device, dtype_of
     from studio.recipe import Recipe
 
     recipe = Recipe.from_yaml(run.recipe, f"The recipe of run {run.id}")
     space = rebuild_space(store, run.id, candidate.stage)
+    if recipe.precision not in QUANTIZED and space.frame is None:
+        # What an export would hold, made tensor by tensor: nothing else is ever in memory.
+        merged = space.checkpoint(candidate.genome, recipe.precision, f"{run.id}:{candidate.id}")
+        dtype = dtype_of(recipe.precision)
+        return (
+            merged.parameters * dtype.itemsize,
+            lambda: (merged.load(dtype, default_device()), merged.tokenizer(), None),
+        )
 
     def load() -> "Speaker":
         live = space.live(recipe.precision, recipe.base_storage)

@@ -151,6 +151,11 @@ class Talk:
             answer = question.answers[model] = Answer(model, speaker)
             return answer
 
+    def withdraw(self, question: Question, model: str) -> None:
+        """A model has said nothing before it was stopped: it was not asked."""
+        with self.lock:
+            question.answers.pop(model, None)
+
     def stop(self) -> None:
         """No more words, of whoever is speaking or about to."""
         with self.lock:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -344,7 +345,7 @@ def _answer(
     started, answer = time.monotonic(), None
     try:
         visit.who.model(store(), model)
-        engine()
+        _engine()
         answer = talk.claim(question, model, chat.named(model, store()))
         if answer is None:
             return
@@ -353,11 +354,13 @@ def _answer(
         with closing(chat.moments(model, told, question.settings, store())) as growing:
             for moment in growing:
                 if not question.open:
-                    return
+                    break
                 if isinstance(moment, str):
                     answer.words, moment = moment, None
                     answer.seconds = time.monotonic() - started
                 yield moment
+        if not question.open and not answer.words:
+            talk.withdraw(question, model)
     except Exception as error:
         answer = answer or talk.claim(question, model, model)
         if answer is None:
@@ -464,12 +467,19 @@ def _warm(run: Run) -> None:
 
     def load() -> None:
         try:
-            engine()
+            _engine()
             chat.warm(f"{run.id}:best", store())
         except Exception:  # whoever asks will be told
             log.exception("loading the best of run %s", run.id)
 
     threading.Thread(target=load, daemon=True, name="warm").start()
+
+
+@cache
+def _engine() -> None:
+    """As `shared.engine`; and however many talk, the page stays quick."""
+    engine()
+    chat.leave_a_core()
 
 
 def _beside(recipe: Recipe) -> str:

@@ -37,15 +37,6 @@ CARD_CHARACTERS = 50_000
 _NAME = re.compile(r"[\w][\w.-]{0,99}", re.ASCII)
 _FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
 _EXPORTING = threading.BoundedSemaphore(AT_ONCE)
-#: Hands the shown YAML to the browser as a file.
-_SAVE_YAML = """(words) => {
-    if (!words) return;
-    const link = document.createElement('a');
-    link.href = URL.createObjectURL(new Blob([words], {type: 'text/yaml'}));
-    link.download = 'mergekit.yaml';
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 60000);
-}"""
 
 
 @dataclass(frozen=True)
@@ -118,11 +109,8 @@ def build(wires: Wires, run: gr.Dropdown) -> TakeHome:
                 obstacle = gr.HTML()
                 mergekit = gr.Code(
                     "", language="yaml", label="mergekit.yaml", interactive=False, visible=False,
-                    show_line_numbers=False, elem_id="mergekit",
+                    show_line_numbers=False, max_lines=24, elem_id="mergekit",
                 )  # fmt: skip
-                save = gr.Button(
-                    text("save_yaml"), size="sm", visible=False, elem_id="mergekit-save"
-                )
     exporting = wires.on(
         export.click,
         write,
@@ -151,9 +139,8 @@ def build(wires: Wires, run: gr.Dropdown) -> TakeHome:
         [run, candidate, form, folder, repository, shared],
         command,
     )
-    shown = [licence, card, obstacle, mergekit, save]
+    shown = [licence, card, obstacle, mergekit]
     wires.on(candidate.change, preview, [run, candidate], shown, trigger_mode="always_last")
-    save.click(None, mergekit, None, js=_SAVE_YAML, api_visibility="private")
     menu = Panel(
         name="take_home",
         parts=[candidate, progress, path, download],
@@ -203,13 +190,13 @@ def _folder_name(run: str, candidate: str) -> str:
 def preview(visit: Visit, run: str | None, candidate: Any) -> list[Any]:
     """Licence, model card and mergekit configuration that an export would come with."""
     if not run:
-        return [gr.skip()] * 5
+        return [gr.skip()] * 4
     run = visit.who.run(store(), run).id
     engine()
     try:
         made = parcel(run, _chosen(run, candidate).id, store())
     except StudioError as error:  # a word about it is enough: nobody pressed a button
-        return [pieces.empty(visit.sentence(error)), "", "", *[gr.update(visible=False)] * 2]
+        return [pieces.empty(visit.sentence(error)), "", "", gr.update(visible=False)]
     obstacle = visit.sentence(made.obstacle) if made.obstacle else visit.say("no_mergekit")
     there = made.mergekit is not None
     return [
@@ -217,7 +204,6 @@ def preview(visit: Visit, run: str | None, candidate: Any) -> list[Any]:
         _FRONT_MATTER.sub("", made.card)[:CARD_CHARACTERS],
         "" if there else f'<p class="es-aside">{esc(obstacle)}</p>',
         gr.update(value=made.mergekit or "", visible=there),
-        gr.update(visible=there),
     ]
 
 

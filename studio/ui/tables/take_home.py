@@ -51,7 +51,6 @@ TABLE: dict[str, tuple[str, str, str]] = {
     "cancel": ("Cancel", "やめる", "取消"),
     "download": ("Download the zip file", "zip をダウンロード", "下载 zip 文件"),
     "mergekit": ("mergekit configuration", "mergekit の設定", "mergekit 配置"),
-    "save_yaml": ("Save mergekit.yaml", "mergekit.yaml を保存", "保存 mergekit.yaml"),
     "no_mergekit": (
         "mergekit has no words for this merge.",
         "このマージは mergekit では表せません。",
