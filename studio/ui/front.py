@@ -8,6 +8,7 @@ test scores; what is shown then says so. Knows how to wire; what is drawn of a c
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import gradio as gr
@@ -17,7 +18,7 @@ from gradio.utils import get_upload_folder
 from studio import api
 from studio.errors import StudioError
 from studio.recipe import Recipe
-from studio.runs import Run
+from studio.runs import Candidate, Run, Store
 from studio.ui import front_candidate, front_plot, front_scripts, front_table, pieces
 from studio.ui.front_candidate import Picked
 from studio.ui.front_table import Order
@@ -97,7 +98,11 @@ def build(wires: Wires, run: gr.Dropdown) -> Front:
     saved = wires.on(csv.click, save, run, file, concurrency_limit=4)
     saved.success(None, None, None, js=front_scripts.SAVE)
     panels = [
-        Panel("front", [plot], _frame, draw_plot, lambda lang: [_blank(lang)], [which], slow=True),
+        Panel("front", [plot], _frame, draw_plot, lambda lang: [_blank(lang)], [which]),
+        Panel(
+            "front_sources", [plot], lambda look: look.run.id, draw_sources,
+            lambda lang: [_blank(lang)], [which], slow=True,
+        ),
         Panel(
             "front_table", [table, order, which, other], _frame, draw_table,
             lambda lang: ["", None, *[gr.update(choices=[], value=None)] * 2], [order, which],
@@ -242,9 +247,17 @@ def save(visit: Visit, run: str | None) -> str:
 
 
 def draw_plot(look: Look, which: str | None) -> list[Any]:
-    """Every candidate as a point; a path's sources may wait for torch."""
+    """Every candidate as a point, without what would have to wait for torch."""
     selected = _selected(look.run, None if look.fresh else which)
-    return [front_plot.draw(look.run, selected, store(), look.visit.language)]
+    scored = _scored(store(), look.run.id, look.run.version)
+    return [front_plot.draw(look.run, scored, selected, store(), look.visit.language)]
+
+
+def draw_sources(look: Look, which: str | None) -> list[Any]:
+    """The same, once the sources' own lengths and sizes are known, where those are objectives."""
+    if not front_plot.know_models(look.run, store()):
+        return [gr.skip()]
+    return draw_plot(look, which)
 
 
 def _selected(run: Run, which: str | None) -> int | None:
@@ -260,7 +273,9 @@ def draw_table(look: Look, order: Order | None, which: str | None) -> list[Any]:
     """Every candidate as a row, and as an entry of the menus."""
     run, language = look.run, look.visit.language
     order, which = (None, None) if look.fresh else (order, which)
-    listed = [(label, str(n)) for label, n in candidate_choices(run, store(), language)]
+    # any other number can be typed there
+    listed = candidate_choices(run, store(), language)[: front_table.SHOWN]
+    listed = [(label, str(number)) for label, number in listed]
     chosen = {"value": "best"} if look.fresh or not which else {}
     none = {"value": ""} if look.fresh else {}
     return [
@@ -271,17 +286,25 @@ def draw_table(look: Look, order: Order | None, which: str | None) -> list[Any]:
     ]
 
 
+@lru_cache(maxsize=4)
+def _scored(base: Store, run: str, version: int) -> list[Candidate]:
+    """A run's scored candidates, best first; read once per version, there may be thousands."""
+    return base.ranked(run)
+
+
 def _columns(run: Run, language: str) -> list[front_table.Column]:
     recipe = Recipe.from_yaml(run.recipe)
-    members = [c.id for c in front_of(recipe, store().ranked(run.id))[1]]
-    stages = [stage.name for stage in recipe.stages()]
+    scored = _scored(store(), run.id, run.version)
+    members = [c.id for c in front_of(recipe, scored)[1]]
+    there = {candidate.stage for candidate in scored}
+    stages = [stage.name for stage in recipe.stages() if stage.name in there]
     return front_table.columns(
         recipe.objective_names(), stages, members, language, metrics(run.recipe)
     )
 
 
 def _table(run: Run, order: Order | None, which: str | None, language: str) -> str:
-    scored = store().ranked(run.id)
+    scored = _scored(store(), run.id, run.version)
     if not scored:
         return ""
     best = store().best(run.id)

@@ -4,7 +4,6 @@ Reads the run's record and hands :mod:`studio.ui.points` what it draws. Knows no
 """
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
 from studio.api.inside import references
@@ -16,15 +15,21 @@ from studio.ui import pieces, plots, words
 from studio.ui.shared import engine, front_of, metric_of
 from studio.ui.strings import say
 
+#: Of which runs the sizes of the models are kept, and what they are.
+_KEPT = 64
+_PROPERTIES: dict[tuple[Store, str], dict[str, dict[str, float]]] = {}
 
-def draw(run: Run, selected: int | None, store: Store, language: str) -> str:
+
+def draw(
+    run: Run, scored: Sequence[Candidate], selected: int | None, store: Store, language: str
+) -> str:
     """The scatter of a run's front; of one objective, or before there is one, scores over time.
 
     Args:
+        scored: the run's candidates, best first.
         selected: the candidate that is looked into.
     """
     recipe = Recipe.from_yaml(run.recipe)
-    scored = store.ranked(run.id)
     if not scored:
         return pieces.empty(say(language, "timeline_empty"))
     best = store.best(run.id)
@@ -33,7 +38,7 @@ def draw(run: Run, selected: int | None, store: Store, language: str) -> str:
     if members:
         plot = _scatter(run, recipe, found, members, selected, store, language)
     else:
-        plot = _timeline(run, recipe, selected, store, language)
+        plot = _timeline(run, recipe, scored, selected, store, language)
     return f'<section data-best="{best.id}">{plot}</section>'
 
 
@@ -124,30 +129,47 @@ def _source_values(
         kind, _, name = evaluation.subject.partition(":")
         if kind == "model":
             known.setdefault(name, {})[evaluation.task] = evaluation.score
-    if set(objectives) & set(PROPERTIES):
-        for name, values in _source_properties(run, store).items():
-            known.setdefault(name, {}).update(values)
+    for name, values in _PROPERTIES.get((store, run), {}).items():
+        known.setdefault(name, {}).update(values)
     return {k: v for k, v in known.items() if all(name in v for name in objectives)}
 
 
-@lru_cache(maxsize=16)
-def _source_properties(run: str, store: Store) -> dict[str, dict[str, float]]:
-    """How long and how large the models of a run are; nothing of those that are gone."""
+def know_models(run: Run, store: Store) -> bool:
+    """See how long and how large the models of a run are, if that is an objective of it.
+
+    Waits for torch the first time. Without this, sources are not in the picture of such a run.
+
+    Returns:
+        whether more is known now than before.
+    """
+    recipe = Recipe.from_yaml(run.recipe)
+    if (store, run.id) in _PROPERTIES or not set(recipe.objective_names()) & set(PROPERTIES):
+        return False
     engine()
     try:
-        models = open_models(Recipe.from_yaml(store.run(run).recipe), store)
-    except StudioError:
-        return {}
-    return {
+        models = open_models(recipe, store)
+    except StudioError:  # they are gone; the candidates are still there
+        models = []
+    while len(_PROPERTIES) >= _KEPT:
+        _PROPERTIES.pop(next(iter(_PROPERTIES)))
+    _PROPERTIES[store, run.id] = {
         model.name: {"length": float(model.layers), "parameters": float(model.parameters)}
         for model in models
     }
+    return bool(models)
 
 
 # ── one objective ─────────────────────────────────────────────────────────────────────────────
 
 
-def _timeline(run: Run, recipe: Recipe, selected: int, store: Store, language: str) -> str:
+def _timeline(
+    run: Run,
+    recipe: Recipe,
+    candidates: Sequence[Candidate],
+    selected: int,
+    store: Store,
+    language: str,
+) -> str:
     """Searches one after the other; random search over the one that it is compared with."""
     tasks = [name for name in recipe.objective_names() if name not in PROPERTIES]
     metric = metric_of(run.recipe, tasks[0])
@@ -156,7 +178,7 @@ def _timeline(run: Run, recipe: Recipe, selected: int, store: Store, language: s
     points, lines = [], []
     for stage in recipe.stages():
         start = _beginning(stage, beginnings)
-        scored = [c for c in store.candidates(run.id, stage.name) if c.score is not None]
+        scored = sorted((c for c in candidates if c.stage == stage.name), key=lambda c: c.id)
         best, stairs = -1.0, []
         for place, candidate in enumerate(scored, start=start + 1):
             record = candidate.score > best and not candidate.broken

@@ -20,10 +20,10 @@ const put = (mark, dot) => {
     mark.hidden = !dot;
     if (dot) [mark.style.left, mark.style.top] = place(dot).map((share) => `${share}%`);
 };
-const by = (first, second) => (a, b) => {
-    const [p, q] = [place(a), place(b)];
-    return p[first] - q[first] || p[second] - q[second];
-};
+const sorted = (first, second) => dots()
+    .map((dot) => [dot, place(dot)])
+    .sort(([, p], [, q]) => p[first] - q[first] || p[second] - q[second])
+    .map(([dot]) => dot);
 const said = (text) => { element.querySelector('.said').textContent = text; };
 let at = null;
 
@@ -41,7 +41,7 @@ element.addEventListener('focusout', () => { if (slider()) said(''); });
 element.addEventListener('keydown', (event) => {
     const stop = slider();
     if (event.target !== stop) return;
-    const across = dots().sort(by(0, 1));
+    const across = sorted(0, 1);
     const now = find(at) ?? across[Number(stop.getAttribute('aria-valuenow')) - 1];
     if (event.key === 'Enter' || event.key === ' ') {
         event.preventDefault();
@@ -49,7 +49,7 @@ element.addEventListener('keydown', (event) => {
         return;
     }
     const upward = event.key === 'ArrowUp' || event.key === 'ArrowDown';
-    const order = upward ? dots().sort(by(1, 0)).reverse() : across;
+    const order = upward ? sorted(1, 0).reverse() : across;
     const last = order.length - 1;
     const index = order.indexOf(now);
     const to = {

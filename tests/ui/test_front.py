@@ -244,7 +244,11 @@ def test_the_front_is_drawn_and_listed_first(store, wide):
     plot = front.draw_plot(look(store, wide), None)[0]
     assert plot.count('<button type="button" class="dot"') == len(members)
     assert plot.count('class="dot" data-c=') == len(found)
-    assert plot.count('<i class="source" style') == 3  # their length is known too
+    assert 'i class="source" style' not in plot  # nobody waited for the models' lengths
+    plot = front.draw_sources(look(store, wide), None)[0]
+    assert plot.count('<i class="source" style') == 3
+    assert plot == front.draw_plot(look(store, wide), None)[0]
+    assert front.draw_sources(look(store, wide), None)[0]["__type__"] == "update"
     assert f'aria-valuemax="{len(found)}"' in plot
     table, order, which, other = front.draw_table(look(store, wide), None, None)
     assert order is None and which["value"] == "best" and other["value"] == ""
@@ -298,7 +302,7 @@ def test_a_run_for_several_objectives_without_candidates(store):
 
 def test_the_sample_runs_time_shows_every_candidate_and_what_they_are_measured_by(store):
     (run,) = store.import_runs(api.SAMPLE_RUN)
-    plot = front_plot.draw(store.run(run), None, store, "en")
+    plot = front_plot.draw(store.run(run), store.ranked(run), None, store, "en")
     count = len(store.ranked(run))
     assert plot.count(' data-c="') == count and f'aria-valuemax="{count}"' in plot
     assert plot.count('class="whisker"') == 5 and "random search" in plot
@@ -317,7 +321,7 @@ def test_a_broken_candidate_is_no_record(store):
     store.record_evaluation(
         run, Evaluation("candidate:2", "jmath", "dev", 0.9, 3, 1.0, "NaN <b>", ())
     )
-    plot = front_plot.draw(store.run(run), None, store, "en")
+    plot = front_plot.draw(store.run(run), store.ranked(run), None, store, "en")
     assert re.findall(r'<button type="button" class="dot" data-c="(\d)"', plot) == ["0", "1"]
     assert "Broken: NaN &lt;b&gt;" in inside(run, "2")[HEAD]
 
