@@ -118,10 +118,10 @@ def test_what_is_not_known_stays_as_it_is():
 
 @pytest.mark.parametrize("part", ["a: ", ": , ' . not ", "x and lacks y; ", "1 is 2 × "])
 def test_a_strangers_text_costs_no_time(part):
-    start = time.perf_counter()
+    start = time.process_time()  # others at work here cost nothing
     text = part * 2000
     assert translate(JA, f"The recipe: {text}") and translate(JA, text) == text
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
 
 
 # ── what rooms really raise ───────────────────────────────────────────────────────────────────
