@@ -34,7 +34,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ADDRESS = {address!r}
+ADDRESS = "{address}"
 around = (Path.cwd(), *Path.cwd().parents, Path("evollm-studio").resolve())
 root = next((place for place in around if (place / "notebooks" / "ready.py").is_file()), None)
 if root is None and ADDRESS:

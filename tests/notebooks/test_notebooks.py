@@ -78,7 +78,7 @@ def test_the_badge_and_the_address_come_from_one_constant():
     path, home = BOOKS[3], "https://github.com/owner/name"
     cells = runner.prepared(path, home).cells
     assert colab(path.name, home) in cells[1].source and "colab-badge" in cells[1].source
-    assert f'ADDRESS = "{home}"' in cells[2].source.replace("'", '"')
+    assert f'ADDRESS = "{home}"' in cells[2].source
     bare = runner.prepared(path, "").cells
     assert "colab" not in "".join(cell.source for cell in bare).lower()
     assert len(bare) == len(cells) - 1
