@@ -12,14 +12,14 @@ from PIL import Image
 from studio.errors import StudioError
 from studio.runs import Outcome
 from studio.tasks import Example
-from studio.ui import chat, page, pictures, pieces, plots, results, strings
+from studio.ui import front_candidate, page, pictures, pieces, plots, strings
 from studio.ui.pictures import Chosen
+from studio.ui.wiring import Visit, Wires
 from tests.ui.test_pieces import Balanced
 from vlm import gallery
 from vlm.encoder import Encoder
 
-ENGLISH = SimpleNamespace(headers={"accept-language": "en"})
-JAPANESE = SimpleNamespace(headers={"accept-language": "ja-JP"})
+ENGLISH, JAPANESE = Visit(language="en"), Visit(language="ja")
 HACK = "<img src=x onerror=alert(1)>.png"
 
 
@@ -43,7 +43,7 @@ def shown_pictures(html: str) -> list[bytes]:
 
 
 def test_an_upload_is_previewed_as_pixels_of_ours(photo):
-    chosen, preview = pictures.bring(str(photo), ENGLISH)
+    chosen, preview = pictures.bring(ENGLISH, str(photo))
     assert chosen == Chosen(photo, "photo.jpg")
     (shown,) = shown_pictures(preview)
     assert shown.startswith(b"\x89PNG") and b"where I live" not in shown
@@ -53,7 +53,7 @@ def test_an_upload_is_previewed_as_pixels_of_ours(photo):
 
 def test_a_files_name_is_no_markup(photo):
     hostile = photo.rename(photo.with_name(HACK))
-    _, preview = pictures.bring(str(hostile), ENGLISH)
+    _, preview = pictures.bring(ENGLISH, str(hostile))
     assert "<img src=x" not in preview and "&lt;img" in preview
 
 
@@ -69,18 +69,18 @@ def test_a_files_name_is_no_markup(photo):
 def test_a_bad_picture_is_a_sentence(tmp_path, handler, name, content, said):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(StudioError, match=said) as error:
-        handler(str(tmp_path / name), ENGLISH)
+        handler(ENGLISH, str(tmp_path / name))
     assert str(tmp_path) not in str(error.value)
 
 
 def test_the_webcam_is_free_again_once_it_took_a_picture(photo):
-    chosen, preview, webcam = pictures.bring_photo(str(photo), JAPANESE)
+    chosen, preview, webcam = pictures.bring_photo(JAPANESE, str(photo))
     assert chosen.name == "写真" and len(shown_pictures(preview)) == 1 and webcam is None
 
 
 def test_what_the_webcam_sends_is_not_opened_by_gradio():
     with gr.Blocks():
-        pictures.choosers(pictures.preview())
+        pictures.choosers(Wires(gr.BrowserState({}), gr.State(None)), pictures.preview())
         webcam = next(
             block for block in gr.context.Context.root_block.blocks.values()
             if block.elem_id == "webcam"
@@ -90,13 +90,13 @@ def test_what_the_webcam_sends_is_not_opened_by_gradio():
 
 
 def test_a_picture_is_picked_from_the_gallery():
-    event = SimpleNamespace(_data={"picture": "twemoji/torii"})
-    chosen, preview = pictures.pick(event, JAPANESE)
+    clicked = Visit(language="ja", event={"picture": "twemoji/torii"})
+    chosen, preview = pictures.pick(clicked)
     assert chosen.picture == gallery.PICTURES / "twemoji" / "torii.png" and "鳥居" in chosen.name
     assert len(shown_pictures(preview)) == 1
     for wrong in ("twemoji/../../README", "licences/torii", ""):
         with pytest.raises(StudioError):
-            pictures.pick(SimpleNamespace(_data={"picture": wrong}), ENGLISH)
+            pictures.pick(Visit(event={"picture": wrong}))
 
 
 # ── the gallery ───────────────────────────────────────────────────────────────────────────────
@@ -107,12 +107,12 @@ def things(html: str) -> list[str]:
 
 
 def test_the_gallery_is_one_tab_stop_and_names_its_artists():
-    html = pictures.look("", "fluent", ENGLISH)
+    html = pictures.look(ENGLISH, "", "fluent")
     assert things(html) == [f"fluent/{p.thing}" for p in gallery.pictures("fluent")]
     assert len(shown_pictures(html)) == len(things(html))
     assert html.count('tabindex="0"') == 1
     assert "Fluent Emoji (MIT)" in html and "Twemoji" not in html
-    everyone = pictures.look(None, "", ENGLISH)
+    everyone = pictures.look(ENGLISH, None, "")
     assert all(label in everyone for label in gallery.STYLES.values())
 
 
@@ -122,13 +122,13 @@ def test_a_word_sorts_the_gallery_and_how_is_said(monkeypatch, language):
         raise StudioError(f"There is no {name}.")
 
     monkeypatch.setattr(Encoder, "open", missing)
-    request = SimpleNamespace(headers={"accept-language": language})
-    html = pictures.look(" 鳥居 ", "", request)
+    visit = Visit(language=language)
+    html = pictures.look(visit, " 鳥居 ", "")
     assert {name.split("/")[1] for name in things(html)[:4]} == {"torii"}
     assert len(things(html)) == pictures.FOUND
     assert strings.say(language, "by_name", word="鳥居") in html
     monkeypatch.setattr(gallery, "_by_likeness", lambda word, paths: list(range(len(paths)))[::-1])
-    html = pictures.look("<b>", "noto", request)
+    html = pictures.look(visit, "<b>", "noto")
     last = gallery.pictures("noto")[-1].thing
     assert things(html)[0] == f"noto/{last}" and "CLIP" in html and "<b>" not in html
 
@@ -140,7 +140,6 @@ def test_without_the_vlm_folder_there_are_no_pictures(monkeypatch):
     assert {"upload", "gallery", "webcam", "picture"} <= ids(page.build())
     monkeypatch.setattr(pictures, "find_spec", lambda name: None)
     assert not {"upload", "gallery", "webcam", "picture"} & ids(page.build())
-    assert chat.ask("Why?", chat.Conversation())[chat.SPEAKERS :] == [""]
 
 
 def test_uploads_are_limited_as_pictures_are():
@@ -190,31 +189,20 @@ def test_answers_say_the_metric_and_what_counts_as_empty(photo):
     ]
     html = pieces.answers(
         1, 2, example.question, example.answer, said, "en",
-        metric="rouge_l", graded=True, picture=results._picture(example, "en"),
+        metric="rouge_l", graded=True, picture=front_candidate.picture(example, "en"),
     )  # fmt: skip
     assert len(shown_pictures(html)) == 1 and "ROUGE-L 66.7" in html
     assert html.count("counts as empty") == 1 and ">right<" not in html
     gone = Example("q", "?", "!", picture=photo.with_name("gone.png"))
-    assert "gone.png" in results._picture(gone, "en") and "<img" not in results._picture(gone, "en")
-    assert results._picture(Example("q", "?", "!"), "en") == ""
-
-
-def test_the_merge_leads_where_it_beats_every_source():
-    def row(role: str, values: list[float], best: bool = False) -> plots.Row:
-        states = [pieces.state_of(outcome(value), True) for value in values]
-        return plots.Row(role, role, 0.0, states, best, values)
-
-    rows = [
-        row("source", [0.5, 0, 1]),
-        row("source", [0, 0.2, 0]),
-        row("evolved", [0.6, 1, 1], True),
-    ]
-    assert results._ahead(rows) == pytest.approx({1: 0.1, 2: 0.8})
-    assert results._ahead(rows[:2]) == {}
+    assert "gone.png" in front_candidate.picture(
+        gone, "en"
+    ) and "<img" not in front_candidate.picture(gone, "en")
+    assert front_candidate.picture(Example("q", "?", "!"), "en") == ""
 
 
 def test_reports_name_the_metric_of_each_task():
     row = {"model": "m", "role": "source", "score": 0.3, "low": 0.2, "high": 0.4, "n": 8}
+    row |= {"subject": "model:m"}
     rows = [row | {"task": "ja_vqa"}, row | {"task": "jmath"}]
     html = pieces.report(rows, "en", {"ja_vqa": "rouge_l", "jmath": "accuracy"})
     assert "ja_vqa · ROUGE-L · n = 8" in html and "jmath · accuracy · n = 8" in html
