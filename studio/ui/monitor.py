@@ -38,7 +38,7 @@ def build() -> list[Panel]:
     return [
         Panel("standing", [compared], _leaders, draw_standing, lambda _: [""]),
         Panel("curve", [curve], _scored, draw_curve, lambda _: [""]),
-        Panel("candidates", [table], _scored, draw_table, lambda _: [gr.update(value=[])]),
+        Panel("candidates", [table], _scored, draw_table, lambda _: [gr.update(visible=False)]),
     ]
 
 
@@ -224,6 +224,7 @@ def _table(run: str, recipe: Recipe, language: str) -> Any:
     if len(scored) > SHOWN:
         label = say(language, "table_note", shown=SHOWN, n=len(scored))
     return gr.update(
+        visible=bool(scored),
         value={
             "headers": [head for head, _, _ in columns],
             "data": [[value(c) for _, _, value in columns] for c in scored[:SHOWN]],

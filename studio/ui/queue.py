@@ -3,10 +3,14 @@
 Knows the store; in public the runs of others are counted, never named.
 """
 
+import contextlib
+from collections.abc import Iterable, Iterator
+
 import gradio as gr
 
 from studio import api
 from studio.errors import StudioError
+from studio.runs import Progress
 from studio.runs.records import RUNNING
 from studio.ui import pieces
 from studio.ui.markup import esc
@@ -35,26 +39,31 @@ def _minutes(seconds: float | None) -> int | None:
     return None if seconds is None else int(seconds // 60)
 
 
+def at_work() -> list[Progress]:
+    """The runs that somebody works on."""
+    running = [run.id for run in store().runs() if run.status == RUNNING]
+    return [p for p in _progress(running) if p.state in ("running", "stopping")]
+
+
+def _progress(runs: Iterable[str]) -> Iterator[Progress]:
+    for run in runs:
+        with contextlib.suppress(StudioError):  # a record that cannot be read is no place
+            yield api.progress(run, store())
+
+
 def draw(visit: Visit) -> str:
     """The run at work and those behind it, each with its place and how long it still waits."""
-    queue = store().queue()
+    queue = waiting()
     if not queue:
         return ""
-    at_work = [run for run in store().runs() if run.status == RUNNING]
     rows = []
-    for run in [*at_work, *queue]:
-        try:
-            progress = api.progress(run.id, store())
-        except StudioError:  # a record that cannot be read is the worker's to report
-            continue
-        if run.status == RUNNING and progress.state not in ("running", "stopping"):
-            continue
-        position = progress.position
-        place = visit.say("at_work") if run.status == RUNNING else f"{position or '–'}"
+    for progress in [*at_work(), *_progress(queue)]:
+        run, waits = progress.run, progress.run.id in queue
+        place = str(progress.position) if waits else visit.say("at_work")
         mine = visit.who.sees(run)
         called = f"{esc(run.name)} <small>{run.id}</small>" if mine else esc(visit.say("others"))
-        wait = progress.eta if run.status == RUNNING else progress.wait
-        key = "wait_end" if run.status == RUNNING else "wait_turn"
+        wait = progress.wait if waits else progress.eta
+        key = "wait_turn" if waits else "wait_end"
         said = visit.say(key, time=pieces.duration(wait)) if wait is not None else "–"
         rows.append(
             f'<tr><td class="place">{esc(place)}</td><th scope="row">{called}</th>'

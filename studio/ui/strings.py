@@ -158,7 +158,7 @@ TABLE: dict[str, tuple[str, str, str]] = {
     # ── monitor ──
     "stop": ("Stop", "停止", "停止"),
     "resume": ("Resume", "再開", "继续"),
-    "queued": ("starting", "準備中", "启动中"),
+    "queued": ("in the queue", "順番待ち", "排队中"),
     "running": ("running", "実行中", "运行中"),
     "stopping": ("stopping", "停止中…", "正在停止"),
     "interrupted": ("interrupted", "中断", "已中断"),
