@@ -44,19 +44,88 @@ def aims(visit, workspace):
 @pytest.mark.parametrize("width", [390, 1440])
 def test_a_front_is_read_and_picked_from(visit, aims, width):
     page = visit(f"?run={aims}", width=width)
-    page.locator("#candidates", has_text="emath %").wait_for()
     tab(page, "Front")
     page.locator("#front .es-scatter button.dot").nth(2).wait_for()
-    assert page.locator("#front i.source:not(.es-key *)").count() == 1
+    page.locator("#front .area i.source").wait_for()
+    assert page.locator("#front .area i.source").count() == 1
     page.locator("#recipe .es-path", has_text="Candidate 1: 7 layers").wait_for()  # the best mean
     page.locator('#front .es-scatter button[data-c="0"]').click()
     page.locator("#recipe .es-path", has_text="Candidate 0: 8 layers").wait_for()
-    page.locator('#front table button[data-c="2"]').focus()
+    page.locator('#candidates-table button[data-c="2"]').focus()
     page.keyboard.press("Enter")
     page.locator("#recipe .es-path", has_text="Candidate 2: 6 layers").wait_for()
-    assert page.locator('#front button[aria-pressed="true"]').count() == 2
+    assert page.locator('[data-best] button[aria-pressed="true"]').count() == 2
     assert page.locator("#which input").input_value().startswith("★ #2 · jmath 10.0")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     tab(page, "Chat")
     page.locator("#chat-model input").click()
     page.get_by_role("option", name="★ #1 · jmath 70.0 · emath 50.0 · 7 layers").click()
+
+
+@pytest.fixture
+def sample(visit):
+    """The Front tab of the bundled sample run, on a wide page."""
+    page = visit("?run=cc34e4e0")
+    tab(page, "Front")
+    page.wait_for_selector("#recipe td.heat")
+    return page
+
+
+def headed(page, number: int) -> None:
+    page.locator("#picked h3", has_text=f"Candidate {number} ").wait_for()
+
+
+def test_all_points_are_reached_with_the_arrow_keys(sample):
+    sample.locator("#front .walk").focus()
+    before = sample.locator("#front .walk").get_attribute("aria-valuenow")
+    sample.keyboard.press("Home")
+    walk = sample.locator("#front .walk")
+    assert before != walk.get_attribute("aria-valuenow") == "1"
+    sample.keyboard.press("ArrowRight")
+    sample.keyboard.press("ArrowUp")
+    said = walk.get_attribute("aria-valuetext")
+    assert sample.locator("#front .said").inner_text() == said
+    assert int(walk.get_attribute("aria-valuemax")) == 481
+    sample.keyboard.press("Enter")
+    headed(sample, int(said[1:].split(" ")[0]))
+    assert sample.evaluate("document.activeElement.classList.contains('walk')")
+
+
+def test_the_table_sorts_and_picks_with_the_keyboard(sample):
+    table = sample.locator("#candidates-table")
+    table.locator('[data-sort="id"]').focus()
+    sample.keyboard.press("Enter")
+    table.locator('th[aria-sort="ascending"] [data-sort="id"]').wait_for()
+    assert table.locator("tbody tr").first.get_attribute("data-c") == "0"
+    sample.keyboard.press("Enter")  # the heading is still where the focus is
+    table.locator('th[aria-sort="descending"] [data-sort="id"]').wait_for()
+    assert table.locator('tbody button[tabindex="0"]').count() == 1
+    table.locator('tbody button[tabindex="0"]').focus()
+    sample.keyboard.press("ArrowDown")
+    sample.keyboard.press("Enter")
+    headed(sample, 479)
+    assert sample.locator("#front .ring").is_visible()
+
+
+def test_two_beside_each_other_a_file_the_chat_and_home(sample):
+    sample.locator('#front button[data-c="2"]').click()
+    headed(sample, 2)
+    sample.locator("#beside input").click()
+    sample.get_by_role("option", name="#226 ·").click()
+    sample.wait_for_selector("#recipe .es-versus td.change")
+    button = sample.locator("#only button").first
+    question = button.get_attribute("data-q")
+    button.click()
+    sample.get_by_role("heading", name=f"Question {question} of 100").wait_for()
+    with sample.expect_download() as download:
+        sample.locator("#candidates-csv").click()
+    assert download.value.suggested_filename == "cc34e4e0-candidates.csv"
+    sample.locator("#export-this").click()
+    sample.locator('[role="tab"][aria-selected="true"]', has_text="Take home").wait_for()
+    sample.wait_for_function(
+        "document.querySelector('#export-candidate input').value.startsWith('#2 ')"
+    )
+    tab(sample, "Front")
+    sample.locator("#chat-with").click()
+    sample.locator('[role="tab"][aria-selected="true"]', has_text="Chat").wait_for()
+    sample.wait_for_function("document.querySelector('#chat-model input').value.startsWith('#2 ')")
