@@ -11,14 +11,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from studio import zero_gpu
 from studio.errors import StudioError
 from studio.runs.lock import is_held
-from studio.runs.records import RUNNING, Candidate, Run, split_reference
+from studio.runs.records import RUNNING, split_reference
 from studio.runs.store import Store
 from studio.speech import MAX_NEW_TOKENS, Settings, speak
 from studio.voices import Pool, Turn, Waiting
 
+if zero_gpu.available():  # what is lent the GPU must be known before the page is launched
+    from studio import borrowed  # noqa: F401
+
 if TYPE_CHECKING:
+    from studio.speakers import Loading
     from studio.voices import Speaker
 
 __all__ = [
@@ -38,7 +43,7 @@ class _Found:
     takes, and what does it."""
 
     key: object
-    prepare: "Callable[[], tuple[int, Callable[[], Speaker]]]"
+    prepare: "Callable[[], Loading]"
 
 
 def stream(
@@ -88,6 +93,10 @@ def moments(
     """As `stream`, and why there are no words yet while others speak or memory is not free."""
     turns, settings = _checked(messages), settings or Settings()
     settings.check()
+    if zero_gpu.available():
+        yield Waiting(0)
+        yield from _borrowed(model, turns, settings, store)
+        return
     found = _find(model, store)
     with _POOL.turn(found.key) as turn:
         before = _POOL.before(turn)
@@ -100,6 +109,8 @@ def moments(
 
 def warm(model: str, store: Store | None = None) -> None:
     """Load a model before anybody asks; raises as `stream`, of the model."""
+    if zero_gpu.available():  # it would be loaded where nobody hears it
+        return
     found = _find(model, store)
     with _POOL.turn(found.key) as turn:
         while _POOL.before(turn, PATIENCE):
@@ -199,52 +210,36 @@ def _at_work(store: Store | None) -> str:
 
 
 def _find(model: str, store: Store | None) -> _Found:
+    from studio import speakers
+
     reference = split_reference(model)
     if reference is None:
-        return _Found(("source", model), lambda: _source(model))
+        return _Found(("source", model), lambda: speakers.source(model))
     store = store or Store()
     run = store.run(reference[0])
     candidate = store.pick(run.id, reference[1])
-    key = ("candidate", store.path, run.id, candidate.id)
-    return _Found(key, lambda: _candidate(store, run, candidate))
+
+    def prepare() -> "Loading":
+        from studio.evolve.spaces import rebuild_space
+        from studio.recipe import Recipe
+
+        recipe = Recipe.from_yaml(run.recipe, f"The recipe of run {run.id}")
+        space = rebuild_space(store, run.id, candidate.stage)
+        return speakers.candidate(space, recipe, candidate.genome, f"{run.id}:{candidate.id}")
+
+    return _Found(("candidate", store.path, run.id, candidate.id), prepare)
 
 
-def _source(name: str) -> "tuple[int, Callable[[], Speaker]]":
-    # Imported here and below: torch comes along, and a page must open before torch is there.
-    import torch
+def _borrowed(
+    model: str, turns: list[dict[str, Any]], settings: Settings, store: Store | None
+) -> Iterator[str]:
+    """A turn where the GPU is lent by the call; the models of this process stay unused."""
+    from studio import borrowed
 
-    from studio.models import open_source
-    from studio.models.precision import default_device
-
-    source, device = open_source(name), default_device()
-    # A CPU computes in float32 anyway, slower from bf16; runs score their sources so by default.
-    dtype = torch.float32 if device.type == "cpu" else source.stored
-    return (
-        source.parameters * dtype.itemsize,
-        lambda: (source.load(dtype, device), source.tokenizer(), source.processor()),
-    )
-
-
-def _candidate(store: Store, run: Run, candidate: Candidate) -> "tuple[int, Callable[[], Speaker]]":
-    from studio.evolve.spaces import rebuild_space
-    from studio.models.precision import QUANTIZED, default_device, dtype_of
-    from studio.recipe import Recipe
-
-    recipe = Recipe.from_yaml(run.recipe, f"The recipe of run {run.id}")
-    space = rebuild_space(store, run.id, candidate.stage)
-    if recipe.precision not in QUANTIZED and space.frame is None:
-        # What an export would hold, made tensor by tensor: nothing else is ever in memory.
-        merged = space.checkpoint(candidate.genome, recipe.precision, f"{run.id}:{candidate.id}")
-        dtype = dtype_of(recipe.precision)
-        return (
-            merged.parameters * dtype.itemsize,
-            lambda: (merged.load(dtype, default_device()), merged.tokenizer(), None),
-        )
-
-    def load() -> "Speaker":
-        live = space.live(recipe.precision, recipe.base_storage)
-        live.apply(candidate.genome)
-        # Only the model stays: task vectors, or layers that are not on the path, go with `live`.
-        return live.model, live.tokenizer, live.processor
-
-    return space.memory(recipe.precision, recipe.base_storage), load
+    reference, made = split_reference(model), None
+    if reference is not None:
+        store = store or Store()
+        run = store.run(reference[0])
+        candidate = store.pick(run.id, reference[1])
+        made, model = borrowed.recorded(store, run, candidate), f"{run.id}:{candidate.id}"
+    return borrowed.words(borrowed.Order(model, made, turns, settings))

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from studio import chat, voices
+from studio import chat, speakers, voices
 from studio.errors import StudioError
 from studio.evolve.spaces import first_space
 from studio.recipe import Recipe
@@ -134,7 +134,7 @@ def test_many_at_once_hear_their_own_words(tiny_family):
 def test_a_model_is_loaded_before_it_is_asked(tiny_family, monkeypatch):
     name = str(tiny_family["ja"])
     chat.warm(name)
-    monkeypatch.setattr(chat, "_source", None)  # it need not be loaded again
+    monkeypatch.setattr(speakers, "source", None)  # it need not be loaded again
     assert last(name, QUESTION)
 
 
