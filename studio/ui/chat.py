@@ -17,12 +17,11 @@ from typing import Any
 
 import gradio as gr
 
-from studio import chat, talks
+from studio import api, chat, talks
 from studio.errors import StudioError
 from studio.models.opening import sees
 from studio.models.sources import bundled, resolve
 from studio.recipe import Recipe
-from studio.runs.records import Run
 from studio.talks import CHARACTERS, Question, Talk
 from studio.tasks import Example, has_pictures, load_task
 from studio.ui import pictures, turns
@@ -149,6 +148,7 @@ def build(wires: Wires, run: gr.Dropdown) -> Chat:
                 False, label=text("remember"), info=text("remember_info"), elem_id="remember"
             )
 
+    wires.on(gr.context.Context.root_block.load, prepare, None, None)
     watched, whole = gr.State(Watched()), gr.Textbox(visible=False)
     given = [run, watched, remember, *decoding, *models]
     chosen = [shown.chosen, shown.preview] if shown else []
@@ -447,32 +447,32 @@ def draw(look: Look, watched: Watched) -> list[Any]:
     values = [*values, *[""] * SPEAKERS][:SPEAKERS]
     menus = [menu | {"value": value} for menu, value in zip(menus, values, strict=True)]
     offered = [[_sample(example, language)] for example in _offered(recipe)]
-    if numbered:
-        _warm(run)
     return [*menus, *_drawn(talk, _models(*values), language), gr.Dataset(samples=offered)]
 
 
-_WARMED = threading.Event()
+def prepare(visit: Visit) -> None:
+    """Have the first visitor's first word come soon: what takes long is loaded behind the page.
 
-
-def _warm(run: Run) -> None:
-    """Have the first visitor's first word come soon: what takes long is loaded meanwhile.
-
-    Once per server, and only bundled models: others may be larger than anybody wants in memory
-    before they are asked.
+    Not before there is a page, which it would delay; and the sample run's best only: others may be
+    larger than anybody wants in memory before they are asked.
     """
-    if _WARMED.is_set() or not set(Recipe.from_yaml(run.recipe).sources) <= set(bundled()):
-        return
-    _WARMED.set()
+    _prepared()
+
+
+@cache
+def _prepared() -> threading.Thread:
+    """Once per server."""
 
     def load() -> None:
         try:
             _engine()
-            chat.warm(f"{run.id}:best", store())
+            chat.warm(f"{api.bundled_runs()[0]}:best", store())
         except Exception:  # whoever asks will be told
-            log.exception("loading the best of run %s", run.id)
+            log.exception("loading the sample run's best")
 
-    threading.Thread(target=load, daemon=True, name="warm").start()
+    thread = threading.Thread(target=load, daemon=True, name="first word")
+    thread.start()
+    return thread
 
 
 @cache

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from studio import api, talks
 from studio import chat as speaking
-from studio import talks
 from studio.errors import StudioError
 from studio.recipe import Recipe
 from studio.runs import Store
@@ -270,8 +270,6 @@ def test_a_talk_is_taken_along(told, run):
 
 
 def look(store, run: str, at: Visit | None = None, fresh: bool = True) -> Look:
-    from studio import api
-
     return Look(at or visit(), store.run(run), api.progress(run, store), fresh)
 
 
@@ -317,20 +315,13 @@ def test_whom_answers_are_said_to_be_of():
     assert turns.called("owner/name", "en") == "name"
 
 
-def test_the_first_word_is_prepared_once_and_for_bundled_models_only(store, run, monkeypatch):
-    import threading
-
-    warmed, done = [], threading.Event()
-
-    def warm(model, store):
-        warmed.append(model)
-        done.set()
-
-    monkeypatch.setattr(chat, "_WARMED", threading.Event())
-    monkeypatch.setattr(speaking, "warm", warm)
+def test_the_first_word_is_prepared_once(store, monkeypatch):
+    warmed = []
+    monkeypatch.setattr(speaking, "warm", lambda model, store: warmed.append(model))
     monkeypatch.setattr(chat, "_engine", lambda: None)
-    large = store.create_run("large", RECIPE.replace("bonsai-ja", "owner/large"))
-    chat._warm(store.run(large))
-    chat._warm(store.run(run))
-    chat._warm(store.run(run))
-    assert done.wait(10) and warmed == [f"{run}:best"]
+    chat._prepared.cache_clear()
+    for _ in range(2):
+        chat.prepare(visit())
+    chat._prepared().join(10)
+    assert warmed == [f"{api.bundled_runs()[0]}:best"]
+    chat._prepared.cache_clear()
