@@ -164,7 +164,7 @@ def remember_starter(visit: Visit, run: str, base: Store) -> None:
 def is_elsewhere(visit: Visit, run: Run, base: Store) -> bool:
     """Whether a run was begun in another browser, or in a terminal."""
     by = [event.payload.get("by") for event in base.events(run.id) if event.kind == "started"]
-    return not by or by[-1] != owner_of("token", visit.token)
+    return not visit.token or not by or by[-1] != owner_of("token", visit.token)
 
 
 def _asking(action: str):

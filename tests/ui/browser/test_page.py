@@ -14,7 +14,6 @@ def test_bad_input_is_a_toast(visit):
     page.locator("#field-base input").press("Enter")
     page.locator("#start").click()
     toast(page, "no-such-model")
-    page.get_by_role("tab", name="Recipe (YAML)").click()
     editor = page.locator("#recipe-yaml .cm-content")
     page.locator("#recipe-yaml .cm-content", has_text="no-such-model").wait_for()
     editor.click()

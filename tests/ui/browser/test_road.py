@@ -52,14 +52,16 @@ def test_the_whole_road(visit, workspace):
     other = visit()
     other.locator(f'.es-status[data-run="{mine}"]').wait_for()
 
-    # Stop, from the other page; resume, from this one; the run outlives both.
-    other.locator("#stop").click()
+    # Pause, from the other page, which asks first; resume, from this one; the run outlives both.
+    other.locator("#pause").click()
+    other.locator("#confirm", has_text="Small one").wait_for()
+    other.locator("#confirm-yes").click()
     state(page, "stopped")
-    assert page.locator("#stop").is_disabled()
+    page.locator("#pause").wait_for(state="hidden")
     page.locator("#resume").click()
     state(page, "running")
-    assert page.locator("#resume").is_disabled()
-    page.locator("#stop:not([disabled])").click()
+    page.locator("#resume").wait_for(state="hidden")
+    page.locator("#pause").click()
     state(page, "stopped")
 
     # The strip of an unfinished run shows the search's own questions.
@@ -71,14 +73,15 @@ def test_the_whole_road(visit, workspace):
     tab(page, "Chat")
     page.locator("#message textarea").fill("Tom has 3 apples and buys 4. How many does he have?")
     page.locator("#message textarea").press("Enter")
-    page.locator("#talk .bot .message", has_text=re.compile(r"\d")).wait_for()
+    answers = page.locator("#talk-now li")
+    answers.nth(0).locator(".words", has_text=re.compile(r"\d")).wait_for()
+    assert answers.count() == 2  # the merge beside a source
     page.locator("#chat-model input").click()
     page.get_by_role("option", name="bonsai-ja").click()
-    page.wait_for_function("!document.querySelector('#talk .bot')")  # another model, a new talk
     page.locator("#examples button").first.click()
-    page.locator("#talk .bot .message", has_text=re.compile(r"\d")).wait_for()
+    page.locator("#talk-now li", has_text="bonsai-ja").locator(".words").wait_for()
     page.locator("#clear").click()
-    page.wait_for_function("!document.querySelector('#talk .bot')")
+    page.locator("#talk .es-hint").wait_for()
 
     # Take it home: an ordinary checkpoint.
     tab(page, "Take home")
@@ -91,7 +94,7 @@ def test_the_whole_road(visit, workspace):
     page.locator("#export").click()
     page.locator("#export-files", has_text="README.md").wait_for()
     assert "model.safetensors" in page.locator("#export-files").inner_text()
-    folder = workspace / "exports" / "mine"
+    folder = workspace / "exports" / "local" / "mine"
     assert page.locator("#export-path").locator("textarea, input").input_value() == str(folder)
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
