@@ -12,15 +12,22 @@ from pathlib import Path
 import ipywidgets as widgets
 
 _STYLES = Path(__file__).resolve().parent.parent / "ui" / "style.css"
-#: The colours that the page has from Gradio's theme, from whichever notebook is around.
+#: The colours that the page has from Gradio's theme, from whichever notebook is around; asked for
+#: where the widget is, for some set them on the page's root and some on its body.
 _COLOURS = """
-:root {
-    --body-text-color: var(--jp-content-font-color1, var(--colab-primary-text-color, #1f2937));
-    --background-fill-primary: var(--jp-layout-color0, var(--colab-primary-surface-color, #fff));
-    --border-color-primary: var(--jp-border-color2, #d5dbe3);
-    --color-accent: #0d9488;
+:root { --es-ink: #1f2937; --es-paper: #fff; --es-line: #d5dbe3; }
+.dark { --es-ink: #e5e7eb; --es-paper: #111; --es-line: #475569; }
+.es-notebook {
+    --body-text-color: var(
+        --jp-content-font-color1, var(--colab-primary-text-color, var(--es-ink))
+    );
+    --background-fill-primary: var(
+        --jp-layout-color0, var(--colab-primary-surface-color, var(--es-paper))
+    );
+    --border-color-primary: var(--jp-border-color2, var(--es-line));
+    --color-accent: var(--es-right);
+    color: var(--body-text-color); line-height: 1.4; max-width: 960px;
 }
-.es-notebook { color: var(--body-text-color); line-height: 1.4; max-width: 960px; }
 .es-notebook p { margin: 4px 0; }
 .es-turn { border-left: 4px solid var(--es-track); padding: 2px 12px; margin: 8px 0; }
 .es-turn.assistant { border-left-color: var(--es-right); white-space: pre-wrap; }

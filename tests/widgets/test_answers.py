@@ -50,7 +50,7 @@ def test_a_figure_brings_the_rules_that_it_needs_and_no_others():
     assert html in bundle["text/html"]
     found = rules(html)
     assert ".es-heat td.heat" in found and ".es-strip" not in found and ".gradio" not in found
-    assert "--es-right: #0f766e" in found
+    assert "--es-right:" in found and "--body-text-color:" in found
     assert '[data-jp-theme-light="false"]' in found
     assert found.count("{") == found.count("}")
 
