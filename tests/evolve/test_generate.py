@@ -7,7 +7,7 @@ import torch
 
 from studio.errors import StudioError
 from studio.evolve.evaluate import evaluate, prompts_for
-from studio.evolve.generate import BrokenModel, chat_prompt, generate, stop_ids
+from studio.evolve.generate import BrokenModel, chat_prompt, encode, generate, stop_ids
 from studio.models import Checkpoint
 from studio.tasks import load_task
 from studio.tasks.base import Example, Score
@@ -54,7 +54,10 @@ def speaker(request, family_factory):
 def ours(model, tokenizer, prompts, **options):
     recording = Recording(tokenizer)
     responses = generate(model, recording, prompts, **options)
-    return responses, recording.decoded
+    # what was said is read batch by batch, the shortest prompts first
+    order = sorted(range(len(prompts)), key=lambda i: (len(encode(tokenizer, prompts[i])), i))
+    decoded = dict(zip(order, recording.decoded, strict=True))
+    return responses, [decoded[i] for i in range(len(prompts))]
 
 
 def theirs(model, tokenizer, prompt, max_new_tokens) -> list[int]:
@@ -241,3 +244,25 @@ def test_a_model_that_fits_no_memory_is_a_sentence(speaker, monkeypatch):
     limited(model, monkeypatch, 0)
     with pytest.raises(StudioError, match="does not fit the memory of cpu.*precision"):
         measure(model, tokenizer)
+
+
+def test_what_is_known_is_not_decoded_again(speaker):
+    """An interruption loses no finished batch, and none is laid out anew because of it."""
+    model, tokenizer = speaker
+    prompts = chat(tokenizer, QUESTIONS)
+    options = {"max_new_tokens": 8, "batch_size": 2}
+    whole = generate(model, tokenizer, prompts, **options)
+    known, steps = {}, []
+
+    def third_batch():
+        steps.append(len(known))
+        if len(known) == 4:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        generate(model, tokenizer, prompts, on_token=third_batch, known=known, **options)
+    assert len(known) == 4 and all(whole[i] == response for i, response in known.items())
+    widths = []
+    options |= {"known": known, "on_token": lambda: widths.append(len(known))}
+    assert generate(model, tokenizer, prompts, **options) == whole
+    assert min(widths) == 4 and len(known) == len(prompts)
