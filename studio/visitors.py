@@ -191,6 +191,15 @@ class Visitor:
         for name in _models(recipe):
             self.model(store, name)
 
+    def brings(self, store: Store, recipe: Recipe) -> None:
+        """Raises StudioError if a recipe in a file of runs names a model that they may not open.
+
+        Candidates that it names are the importer's to look at: they lie in the same file.
+        """
+        for name in _models(recipe):
+            if split_reference(name) is None:
+                self.model(store, name)
+
     def _task(self, name: str, options: dict) -> None:
         if name not in PUBLIC_TASKS:
             raise StudioError(

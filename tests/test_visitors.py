@@ -182,6 +182,13 @@ def test_what_a_public_run_may_ask_for(store, changes, why):
     assert Visitor().recipe(store, asked) is asked  # locally nobody minds
 
 
+def test_a_file_of_runs_brings_no_other_models(store):
+    guest().brings(store, recipe(sources=["bonsai-ja", "0a1b2c3d:4"]))
+    for names in (["bonsai-ja", "owner/secret"], ["/etc", "bonsai-ja"]):
+        with pytest.raises(StudioError, match="not offered"):
+            guest().brings(store, recipe(sources=names))
+
+
 def test_the_bundled_recipes_fit_the_budget(store):
     from studio.workspace import ASSETS
 

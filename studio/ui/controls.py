@@ -283,5 +283,8 @@ def brought(visit: Visit, path: str) -> Any:
             "your own machine."
         )
     visit.who.folder("uploads")  # raises where the page does not know its visitor yet
-    runs = api.unarchive(path, store(), visit.who.owner)
+    who = visit.who
+    runs = api.unarchive(
+        path, store(), who.owner, allow=lambda recipe: who.brings(store(), recipe)
+    )
     return gr.update(choices=run_choices(visit.who.runs(store())), value=runs[0])
