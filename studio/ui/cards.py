@@ -27,7 +27,7 @@ def shelf(models: Iterable[Found], base: str, sources: Sequence[str], language: 
 def _choice(model: Found, base: str, sources: Sequence[str], language: str) -> str:
     """One model that can be chosen."""
     facts = {
-        "architecture": (model.architecture or "").removesuffix("ForCausalLM"),
+        "architecture": _kind(model.architecture or ""),
         "parameters": f"{model.parameters / 1e6:,.1f} M" if model.parameters else "",
         "size": size_of(model.size) if model.size else "",
         "length": f"{model.layers}" if model.layers else "",
@@ -55,6 +55,11 @@ def _choice(model: Found, base: str, sources: Sequence[str], language: str) -> s
         f"<span>{esc(' · '.join(marks))}</span></header><dl>{cells}</dl>{fault}"
         f'<div class="pick">{buttons}</div></li>'
     )
+
+
+def _kind(architecture: str) -> str:
+    """An architecture without what all of its class are called."""
+    return architecture.removesuffix("ForCausalLM").removesuffix("ForConditionalGeneration")
 
 
 def _toggle(role: str, name: str, on: bool, language: str) -> str:
@@ -110,14 +115,14 @@ def card(one: dict[str, Any], language: str) -> str:
     quantized = f"{one['stored']} → " if one["kind"] == "gguf" else ""
     tied = say(language, "tied") if one["tied"] else ""
     facts = {
-        "architecture": one["architecture"].removesuffix("ForCausalLM"),
+        "architecture": _kind(one["architecture"]),
         "length": one["layers"],
         "hidden": f"{one['hidden']:,}",
         "vocabulary": f"{one['vocab']:,}",
         "parameters": f"{one['parameters'] / 1e6:,.1f} M {tied}",
         "dtype": f"{quantized}{one['dtype']}",
         "size": size_of(one["size"]),
-        "vision": (one.get("vision") or "").removesuffix("ForConditionalGeneration"),
+        "vision": _kind(one.get("vision") or ""),
         "licence": one["licence"] or say(language, "not_stated"),
     }
     cells = "".join(

@@ -16,6 +16,7 @@ import gradio as gr
 from gradio.context import Context
 
 from studio.errors import StudioError
+from studio.models import search
 from studio.recipe import DataFlow, Recipe
 from studio.tasks import load_task
 from studio.ui import form as forms
@@ -31,6 +32,8 @@ DRAFT, SECRET = "evollm-studio-draft", "evollm-studio"
 #: Largest recipe and largest file of questions that are taken, in bytes.
 MAX_RECIPE, MAX_QUESTIONS = 1_000_000, 5_000_000
 _TERMINATOR = "RECIPE"
+#: Tasks that only a model that sees can do, and the preset that has one.
+PICTURES, _SEEING = ("ja_vqa", "ja_culture_vqa", "clip_score"), "vlm"
 
 #: Saves the YAML as a file, under the recipe's name.
 _SAVE = """(yaml) => {
@@ -306,11 +309,22 @@ def with_models(
 
 
 def with_models_in(recipe: Recipe, base: str | None, sources: Sequence[str]) -> dict[str, Any]:
-    """A recipe's document for other models; paths, where there is no base to mix weights with."""
+    """A recipe's document for other models.
+
+    Paths, where there is no base to mix weights with; a task about pictures where a bundled model
+    sees them, and no such task where none does.
+    """
     document = recipe.model_dump(mode="json")
     document |= {"base": base, "sources": list(sources)}
     if document["vocabulary"] not in ("same", "base", "union"):
         document["vocabulary"] = "same"
+    sees = any(model.sees for model in search.bundled() if model.name in (base, *sources))
+    tasks = [item.task for item in recipe.objectives if item.task]
+    if sees != any(task in PICTURES for task in tasks) and not set(tasks) & set(WITH_OPTIONS):
+        preset = forms.presets()[_SEEING if sees else forms.FIRST_PRESET]
+        for key in ("objectives", "report"):
+            document[key] = preset.model_dump(mode="json")[key]
+        document["search"] |= {"optimizer": None, "scheme": "joint"}
     if base is None and document["space"]["type"] != "data_flow":
         document["space"] = DataFlow().model_dump(mode="json")
         document["vocabulary"], document["base_storage"] = "same", "packed"

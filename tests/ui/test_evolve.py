@@ -196,6 +196,12 @@ def test_models_of_another_tab_come_into_the_recipe(store):
     assert made.space.data_flow.sources is None  # bonsai-ja lends nothing any more
     paths = Recipe.from_yaml(editor.with_models(ANNA, None, ["bonsai-ja"], *given)[1])
     assert paths.base is None and paths.space.type == "data_flow"
+    sees = editor.with_models(ANNA, "bonsai-vlm-base", ["bonsai-llava", "bonsai-culture"], *given)
+    assert [o.task for o in Recipe.from_yaml(sees[1]).objectives] == ["ja_culture_vqa"]
+    back = Recipe.from_yaml(sees[1])
+    given = ["form", back.to_yaml(), *values(back)]
+    made = Recipe.from_yaml(editor.with_models(ANNA, "bonsai-base", ["bonsai-ja"], *given)[1])
+    assert [o.task for o in made.objectives] == ["jmath"] and made.report == []
     with pytest.raises(StudioError, match="not offered"):
         editor.with_models(public("anna"), None, ["owner/name"], *given)
 

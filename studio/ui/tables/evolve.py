@@ -46,11 +46,6 @@ TABLE: dict[str, tuple[str, str, str]] = {
         "大きさから計算した値です（測定は間に合いませんでした）。",
         "按规模推算；未能完成实测。",
     ),
-    "estimate_stale": (
-        "The recipe has changed since; estimate it again.",
-        "その後レシピが変わりました。もう一度見積もってください。",
-        "之后配方有改动；请重新估算。",
-    ),
     # ── what can be done with a run ──
     "pause": ("Pause", "一時停止", "暂停"),
     "finish": ("Finish now", "ここで仕上げる", "立即收尾"),
