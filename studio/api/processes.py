@@ -15,6 +15,7 @@ from typing import Any
 
 from studio.runs import Store
 from studio.runs.lock import INSTANT, WORKER, is_held
+from studio.visitors import is_public
 from studio.workspace import subfolder
 
 #: Seconds within which a worker that was woken has taken its lock, unless it cannot start at all.
@@ -46,7 +47,11 @@ def waking(store: Store) -> Path:
 
 
 def bounded() -> dict[str, str]:
-    """Environment of a worker that leaves a core to the page; ``STUDIO_THREADS`` says otherwise."""
+    """Environment of a worker that leaves a core to the page; ``STUDIO_THREADS`` says otherwise.
+
+    A public Studio's works offline and without a token: what a visitor may have of the hub was
+    fetched by the page in the visitor's name.
+    """
     asked = os.environ.get("STUDIO_THREADS", "").strip()
     if asked.isdigit() and int(asked) > 0:
         threads = int(asked)
@@ -56,7 +61,10 @@ def bounded() -> dict[str, str]:
         threads = max(1, cores - 1)
         already = os.environ.get("OMP_NUM_THREADS", "")
         threads = min(threads, int(already)) if already.isdigit() and int(already) else threads
-    return {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    found = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    if is_public():
+        found |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1", "HF_TOKEN": ""}
+    return found
 
 
 def python_path() -> str:
