@@ -16,6 +16,7 @@ from studio.runs import Candidate, Run, Store
 from studio.tasks import Example
 from studio.ui import pictures, pieces, plots, versus, words
 from studio.ui.markup import esc, percent
+from studio.ui.sentences import translate
 from studio.ui.shared import engine, metric_of
 from studio.ui.strings import say
 
@@ -92,7 +93,7 @@ def _tasks(run: Run) -> list[str]:
 def head(pick: Picked, seen: Seen | None, store: Store, language: str) -> str:
     """The candidate's number, where it comes from, and its scores with their intervals."""
     if pick.fault:
-        return pieces.empty(pick.fault)
+        return pieces.empty(translate(language, pick.fault))
     if pick.candidate is None:
         return ""
     candidate = pick.candidate
@@ -142,7 +143,7 @@ def recipe(pick: Picked, store: Store, language: str) -> str:
             other = _inside(pick.run.id, pick.other.id, store)
             return versus.recipes(one, other, language)
     except StudioError as error:  # a model of an old run may be gone; its scores are still there
-        return pieces.empty(str(error))
+        return pieces.empty(translate(language, str(error)))
     return versus.inside(one, language)
 
 
@@ -249,7 +250,7 @@ def picture(example: Example, language: str) -> str:
     try:
         return pictures.image(example.picture, say(language, "question_picture"), pictures.TALK)
     except StudioError as error:
-        return f"<p>{esc(error)}</p>"
+        return f"<p>{esc(translate(language, str(error)))}</p>"
 
 
 def _examples(

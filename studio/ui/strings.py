@@ -45,7 +45,6 @@ TABLE: dict[str, tuple[str, str, str]] = {
     "models_tab": ("Models", "モデル", "模型"),
     "front_tab": ("Front", "フロント", "前沿"),
     "evolve": ("Evolve", "進化", "进化"),
-    "results": ("Results", "結果", "结果"),
     "chat": ("Chat", "チャット", "对话"),
     "take_home": ("Take home", "持ち帰る", "带走"),
     # ── cards of the recipe's models ──

@@ -169,6 +169,7 @@ def test_what_was_typed_for_a_candidate_is_a_sentence_when_there_is_none(run):
         shown = inside(run, typed)
         assert "candidate" in shown[HEAD] and "<b>" not in shown[HEAD]
         assert shown[STRIP] == "" and shown[QUESTION]["visible"] is False
+        assert inside(run, typed, language="ja")[HEAD] != shown[HEAD]
 
 
 def test_a_question_beyond_the_last_is_the_last(run):

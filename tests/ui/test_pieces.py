@@ -5,15 +5,13 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
-import gradio as gr
-import numpy as np
 import pytest
 
 from studio.errors import StudioError
 from studio.evolve.spaces import first_space
 from studio.recipe import Recipe
 from studio.runs import Outcome, Progress, Run
-from studio.ui import form, pieces, plots, shared, strings, take_home, words
+from studio.ui import form, pieces, plots, points, scales, strings, wiring, words
 
 HACK = "<script>alert('x')</script>\"'&"
 NAMES = {"right": "right", "half": "right number, wrong language", "wrong": "wrong"}
@@ -143,7 +141,7 @@ def test_states():
 
 def scatter(points, selected=None, joined=True, **minimised) -> str:
     axes = [plots.Axis(name, lambda v: f"{v:g}", minimised.get(name, False)) for name in ("x", "y")]
-    names = {"front": "on the front", "beaten": "beaten", "source": "source"}
+    names = {"front": "on the front", "beaten": "beaten", "source": "source", "all": "all of them"}
     return plots.scatter(
         points, *axes, title="T", note="N", names=names, selected=selected, joined=joined
     )
@@ -171,6 +169,10 @@ def test_the_scatter_has_a_button_for_each_of_the_front_and_names_the_sources():
     dots = [a for t, a in page.seen if t == "path" and a["class"] == "dot"]
     assert [dot["data-c"] for dot in dots] == ["1"]
     assert html.count('<i class="source" style') == 1
+    walk = next(a for t, a in page.seen if a.get("role") == "slider")
+    assert walk["aria-valuenow"] == walk["aria-valuemax"] == "3" and walk["tabindex"] == "0"
+    assert walk["aria-label"] == "all of them" and walk["aria-valuetext"] == "★ #3"
+    assert "slider" not in scatter(FRONT) and 'class="ring"' not in scatter(FRONT)
     # from 0 to 0.8 across: 0.2 lies at a quarter
     assert "left:25.00%" in buttons[0]["style"] and "top:0.00%" in buttons[0]["style"]
 
@@ -182,6 +184,31 @@ def test_the_scatter_has_a_button_for_each_of_the_front_and_names_the_sources():
 def test_the_border_of_a_front_goes_where_nothing_is_better(minimised, stairs):
     assert f'class="border" d="{stairs}"' in scatter(FRONT, **minimised)
     assert "border" not in scatter(FRONT, joined=False)
+
+
+def test_a_timeline_has_every_candidate_and_what_it_is_measured_by():
+    names = dict.fromkeys(("front", "beaten", "other", "reference", "all"), "w")
+    dots = [
+        points.Point("#0", HACK, 1, 0.1, number=0, front=True),
+        points.Point("#1", "#1", 2, 0.05, number=1),
+        points.Point("#2", "#2", 1, 0.0, number=2, other=True),
+    ]
+    html = points.timeline(
+        dots,
+        [scales.Line("x", "main", [(1, 0.1), (2, 0.1)]), scales.Line("y", "other", [])],
+        [points.Reference(HACK, 0.3, 0.2, 0.5)],
+        total=10, title="T", note="N", names=names, x_label="x", y_label="y", selected=1,
+    )  # fmt: skip
+    page = Balanced(html)
+    assert "<script" not in html and "30.0 (20.0 – 50.0)" in html
+    # under a ceiling of 0.6 the interval goes from a third of the height to a sixth from the top
+    assert "top:16.67%;bottom:33.33%" in html and html.count('class="whisker"') == 1
+    assert [a["data-c"] for t, a in page.seen if t == "button"] == ["0"]
+    assert [a["class"] for t, a in page.seen if t == "path" and "data-c" in a] == [
+        "dot", "dot other",
+    ]  # fmt: skip
+    assert 'class="ring" style="left:20.00%;top:91.67%"' in html
+    assert "left:100.00%" in html  # the budget is the right edge, not the last candidate
 
 
 def test_a_scatter_of_equal_points():
@@ -257,7 +284,7 @@ def test_heat_map_of_every_kind_of_space(tiny_family):
         space = first_space(Recipe.from_dict(recipe | {"space": options}))
         html = pieces.heat_map(space.table(space.initial), 3, "en")
         Balanced(html)
-        assert cells in html and "layers 0-1 · mlp" in html
+        assert cells in html and "layers 0–1 · mlp" in html
         assert ("density" in html) == (method == "dare_ties")
 
 
@@ -328,9 +355,10 @@ def test_every_state_and_role_has_words():
 
 
 def test_every_words_are_used():
-    """Every key stands as a literal somewhere in studio/ui, or fits an f-string or a prefix."""
+    """Every key is a literal of the page or the widgets, or fits an f-string or a prefix there."""
     literals, patterns = set(), set()
-    for path in Path(strings.__file__).parent.glob("*.py"):
+    rooms = Path(strings.__file__).parents[1]
+    for path in [*rooms.glob("ui/*.py"), *rooms.glob("widgets/*.py")]:
         if path.name == "strings.py":
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -356,38 +384,10 @@ def test_every_words_are_used():
 
 
 def test_errors_become_toasts():
-    @shared.toast
-    def sentence():
-        raise StudioError(f"Bad {HACK}; do better.")
-
-    @shared.toast
-    def surprise():
-        yield 1
-        raise RuntimeError("/secret/path")
-
-    with pytest.raises(gr.Error) as caught:
-        sentence()
-    assert "<script" not in caught.value.message and "do better" in caught.value.message
-    with pytest.raises(gr.Error) as caught:
-        list(surprise())
-    assert "secret" not in caught.value.message
-
-
-@pytest.mark.parametrize(
-    "name", ["../up", "a/b", "..", ".hidden", "a b", "x" * 101, "a\nb", "a\\b"]
-)
-def test_export_names_stay_in_their_folder(name, monkeypatch, tmp_path):
-    from studio.runs import Store
-
-    store = Store(tmp_path / "runs.sqlite")
-    chosen = store.create_run("x", "")
-    store.record_ask(chosen, "cma", 0, [(3, np.zeros(1))])
-    monkeypatch.setattr(take_home, "store", lambda: store)
-    with pytest.raises(StudioError, match="folder name"):
-        take_home.write(chosen, "3", name, None)
-    assert take_home._command(chosen, "3", name) == ""
-    with pytest.raises(StudioError, match="no candidate"):
-        take_home.write(chosen, "3; rm", "fine", None)
+    said = wiring.told(StudioError(f"Bad {HACK}; do better."), test_status, "en")
+    assert "<script" not in said.message and "do better" in said.message
+    said = wiring.told(RuntimeError("/secret/path"), test_status, "en")
+    assert "secret" not in said.message and "the log" in said.message
 
 
 def test_the_page_builds_without_torch():
