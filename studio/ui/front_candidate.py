@@ -123,7 +123,7 @@ def head(pick: Picked, seen: Seen | None, store: Store, language: str) -> str:
         note = say(language, "reported" if seen.split == "test" else "not_reported")
     broken = ""
     if candidate.broken:
-        why = say(language, "candidate_broken", why=candidate.broken)
+        why = say(language, "candidate_broken", why=translate(language, candidate.broken))
         broken = f'<p class="message">{esc(why)}</p>'
     return (
         f'<section class="es-picked" data-c="{candidate.id}">'

@@ -14,6 +14,7 @@ from studio.runs import Outcome, Progress
 from studio.ui import words
 from studio.ui.markup import esc, percent
 from studio.ui.plots import HALF, RIGHT, WRONG
+from studio.ui.sentences import translate
 from studio.ui.strings import say
 
 #: Of tasks of which nothing else is said.
@@ -76,7 +77,9 @@ def status(
         for key, value in facts
     )
     share = 100 * p.done / p.total if p.total else 0
-    message = f'<p class="message">{esc(p.run.message)}</p>' if p.run.message else ""
+    message = (
+        f'<p class="message">{esc(translate(language, p.run.message))}</p>' if p.run.message else ""
+    )
     return (
         f'<section class="es-status" data-state="{p.state}" data-run="{esc(p.run.id)}">'
         f'<header><h3>{esc(p.run.name)}</h3><span class="state">{esc(state)}</span></header>'
