@@ -168,8 +168,8 @@ class Session:
         """The run's log, in order: all of it, or events of one kind, or of one stage."""
         return [
             event
-            for event in self.store.events(self.run)
-            if kind in ("", event.kind) and stage in ("", event.payload.get("stage"))
+            for event in self.store.events(self.run, kind or None)
+            if stage in ("", event.payload.get("stage"))
         ]
 
     def evaluation(self, subject: str, task: str, label: str) -> Evaluation | None:

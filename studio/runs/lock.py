@@ -23,7 +23,8 @@ INSTANT = 0.04
 
 def try_hold(store: "Store", name: str, patience: float = 0.0) -> FileLock | None:
     """Take a lock within ``patience`` seconds; None if another process holds it."""
-    lock = FileLock(subfolder(store.folder, "locks") / f"{name}.lock")
+    # one thread may take a run up and another put it down: a page's generator changes threads
+    lock = FileLock(subfolder(store.folder, "locks") / f"{name}.lock", thread_local=False)
     try:
         lock.acquire(timeout=patience, poll_interval=0.01)
     except Timeout:

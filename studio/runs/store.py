@@ -217,9 +217,14 @@ class Store(Database):
         with self._transaction() as db:
             _append(db, run, kind, payload)
 
-    def events(self, run: str) -> list[Event]:
-        """The run's log, in order."""
-        rows = self._rows("SELECT * FROM events WHERE run = ? ORDER BY seq", run)
+    def events(self, run: str, kind: str | None = None) -> list[Event]:
+        """The run's log, in order; of one kind of event, or of all."""
+        rows = self._rows(
+            "SELECT * FROM events WHERE run = ? AND (? IS NULL OR kind = ?) ORDER BY seq",
+            run,
+            kind,
+            kind,
+        )
         return [
             Event(row["seq"], row["at"], row["kind"], json.loads(row["payload"])) for row in rows
         ]

@@ -113,8 +113,9 @@ def build(recipe: Recipe) -> dict[str, gr.components.Component]:
         add(gr.Dropdown, "optimizer", min_width=150)
         number("seed", 0)
     with gr.Row():
-        bits = {"fp32": 32, "bf16": 16, "int8": 8, "nf4": 4}
-        choice("precision", [(f"{key} ({n} bit)", key) for key, n in bits.items()], min_width=150)
+        bits = {"fp32": 32, "bf16": 16, "fp16": 16, "int8": 8, "nf4": 4}
+        precisions = [(f"{key} ({n} bit)", key) for key, n in bits.items()]
+        choice("precision", [*precisions, (text("automatic"), "auto")], min_width=150)
         vocabularies = [(text(f"vocabulary_{key}"), key) for key in ("same", "base", "union")]
         choice("vocabulary", vocabularies, allow_custom_value=True, min_width=150)
     add(gr.Checkbox, "baseline", container=False)
