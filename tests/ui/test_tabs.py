@@ -1,7 +1,5 @@
 """The tabs' handlers over a real store: what the page would be told, without a browser."""
 
-import shutil
-from pathlib import Path
 from types import SimpleNamespace
 
 import gradio as gr
@@ -18,8 +16,6 @@ from studio.ui import (
     chat,
     evolve,
     page,
-    results,
-    shared,
     sources,
     strings,
     take_home,
@@ -34,7 +30,7 @@ RECIPE = "base: bonsai-base\nsources: [bonsai-ja, bonsai-math]\nobjectives: [{ta
 def store(tmp_path, monkeypatch) -> Store:
     """An empty store that every tab reads."""
     made = Store(tmp_path / "runs.sqlite")
-    for tab in (chat, evolve, page, results, sources, take_home):
+    for tab in (chat, evolve, page, sources, take_home):
         monkeypatch.setattr(tab, "store", lambda: made)
     yield made
     made.close()
