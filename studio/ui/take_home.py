@@ -28,7 +28,8 @@ from studio.ui.strings import say, text
 from studio.ui.wiring import Look, Panel, Visit, Wires
 from studio.visitors import is_public
 
-FOLDER, ZIP, HUB = "folder", "zip", "hub"
+#: No words of the table: Gradio would translate them.
+FOLDER, ZIP, HUB = "as-folder", "as-zip", "as-hub"
 #: Bytes of a zip that a browser is handed, at most; above it, the path instead.
 MAX_ZIP = 2_000_000_000
 #: Exports at a time: more of them would only make each slower.

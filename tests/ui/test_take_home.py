@@ -16,6 +16,7 @@ from studio.recipe import Recipe
 from studio.runs import Evaluation, Outcome, Store
 from studio.speech import Settings
 from studio.ui import strings, take_home
+from studio.ui.take_home import FOLDER, HUB, ZIP
 from studio.ui.wiring import Visit
 from studio.visitors import Visitor
 from tests.conftest import make_model, perturb, save_model
@@ -70,7 +71,7 @@ def write(at: Visit, run: str, form: str, folder: str = "", repository: str = ""
 
 
 def test_a_folder_is_written_with_its_progress(run, store):
-    steps = write(visit(), run, "folder", "mine")
+    steps = write(visit(), run, FOLDER, "mine")
     out = visit().who.folder("exports") / "mine"
     assert (out / "model.safetensors").is_file() and (out / "mergekit.yaml").is_file()
     bars = [step[0] for step in steps[:-1]]
@@ -80,29 +81,29 @@ def test_a_folder_is_written_with_its_progress(run, store):
     assert "model.safetensors" in files and path["value"] == str(out)
     assert export["interactive"] and not cancel["interactive"]
     with pytest.raises(StudioError, match="mine"):  # twice into the same folder
-        write(visit(), run, "folder", "mine")
+        write(visit(), run, FOLDER, "mine")
 
 
 @pytest.mark.parametrize("owner", ["", OWNER])
 def test_a_zip_is_handed_over_and_nothing_else_is_kept(run, store, served, owner):
     at = visit(owner)
-    files, path, download, *_ = write(at, run, "zip", "mine")[-1]
+    files, path, download, *_ = write(at, run, ZIP, "mine")[-1]
     file = Path(download["value"])
     assert file.is_relative_to(served) and download["visible"]
     with zipfile.ZipFile(file) as archive:
         assert "mine/model.safetensors" in archive.namelist() and archive.testzip() is None
     assert "model.safetensors" in files and "value" not in path
     assert not list(at.who.folder("exports").iterdir())
-    again = Path(write(at, run, "zip", "mine")[-1][2]["value"])
+    again = Path(write(at, run, ZIP, "mine")[-1][2]["value"])
     assert again.exists() and (not owner or not file.exists())  # in public there is one at a time
 
 
 def test_what_is_too_large_for_a_browser(run, store, served, monkeypatch):
     monkeypatch.setattr(take_home, "MAX_ZIP", 1000)
-    files, path, *_ = write(visit(), run, "zip", "mine")[-1]
+    files, path, *_ = write(visit(), run, ZIP, "mine")[-1]
     assert "Too large" in files and Path(path["value"]).is_dir()
     with pytest.raises(StudioError, match="on your own machine"):
-        write(visit(OWNER), run, "zip", "mine")
+        write(visit(OWNER), run, ZIP, "mine")
     assert not list(visit(OWNER).who.folder("exports").iterdir())
 
 
@@ -124,16 +125,16 @@ def hub(monkeypatch) -> list:
 
 def test_the_hub_is_written_to_in_the_visitors_name_only(run, store, hub):
     signed_in = visit(OWNER, token="hf_visitor")
-    files, *_ = write(signed_in, run, "hub", "mine", "me/mine", True)[-1]
+    files, *_ = write(signed_in, run, HUB, "mine", "me/mine", True)[-1]
     assert 'href="https://huggingface.co/me/mine"' in files
-    write(visit(), run, "hub", "mine", "me/mine")
+    write(visit(), run, HUB, "mine", "me/mine")
     assert hub == [("me/mine", True, "hf_visitor"), ("me/mine", False, None)]
     with pytest.raises(StudioError, match="sign in"):
-        write(visit(OWNER), run, "hub", "mine", "me/mine")
+        write(visit(OWNER), run, HUB, "mine", "me/mine")
     with pytest.raises(StudioError, match="owner/name"):
-        write(signed_in, run, "hub", "mine", "mine")
+        write(signed_in, run, HUB, "mine", "mine")
     with pytest.raises(StudioError) as refused:
-        write(signed_in, run, "hub", "mine", "me/refused")
+        write(signed_in, run, HUB, "mine", "me/refused")
     folder = signed_in.who.folder("exports")
     assert str(folder) not in str(refused.value) and not list(folder.iterdir())
     assert len(hub) == 2
@@ -157,7 +158,7 @@ def test_a_cancelled_export_leaves_nothing(run, store, served, monkeypatch):
 
     monkeypatch.setattr(api, "export", slow)
     at = visit()
-    going = take_home.write(at, run, "best", "zip", "", "", False)
+    going = take_home.write(at, run, "best", ZIP, "", "", False)
     next(going)
     thread = threading.Timer(0.5, told.set)
     thread.start()
@@ -176,17 +177,17 @@ def test_a_cancelled_export_leaves_nothing(run, store, served, monkeypatch):
 @pytest.mark.parametrize("name", ["../../etc", "a/b", ".hidden", "x" * 101, "日本"])
 def test_names_stay_in_the_visitors_folder(run, store, name):
     with pytest.raises(StudioError, match="folder name"):
-        write(visit(), run, "folder", name)
+        write(visit(), run, FOLDER, name)
 
 
 def test_a_stranger_takes_nothing_home(run, store, served):
-    for form in ("zip", "hub"):
+    for form in (ZIP, HUB):
         with pytest.raises(StudioError, match="no run"):
             write(visit(OTHER), run, form, "mine", "me/mine")
     with pytest.raises(StudioError, match="no run"):
         take_home.preview(visit(OTHER), run, "best")
     with pytest.raises(StudioError, match="choose one"):  # no folders on a server of others
-        write(visit(OWNER), run, "folder", "mine")
+        write(visit(OWNER), run, FOLDER, "mine")
     assert not served.exists()
 
 
@@ -195,15 +196,15 @@ def test_the_command_does_the_same():
         return take_home._command(visit(), *values)
 
     run = "0123abcd"
-    assert command(run, "best", "folder", "", "", False) == (
+    assert command(run, "best", FOLDER, "", "", False) == (
         "python -m studio export 0123abcd --out 0123abcd-best"
     )
-    assert command(run, "3", "hub", "mine", "me/mine", True) == (
+    assert command(run, "3", HUB, "mine", "me/mine", True) == (
         "python -m studio export 0123abcd --candidate 3 --out mine --push me/mine --public"
     )
-    assert command(run, "3; rm", "folder", "", "", False) == ""
-    assert command(run, "best", "hub", "", "me/$(rm)", False) == ""
-    assert command(None, "best", "folder", "", "", False) == ""
+    assert command(run, "3; rm", FOLDER, "", "", False) == ""
+    assert command(run, "best", HUB, "", "me/$(rm)", False) == ""
+    assert command(None, "best", FOLDER, "", "", False) == ""
 
 
 # ── what it would be ──────────────────────────────────────────────────────────────────────────
@@ -264,7 +265,7 @@ def test_a_candidate_that_is_gone_is_a_word_about_it(run, store):
 def test_a_visitors_data_is_deleted_and_nobody_elses(run, store, served):
     mine, other = visit(OWNER), visit(OTHER)
     others = store.create_run("other", "x: y", owner=OTHER)
-    write(mine, run, "zip")
+    write(mine, run, ZIP)
     for at in (mine, other):
         (at.who.folder("uploads") / "questions.csv").write_text("q,a")
         talk = talks.talk(at.who.folder("chats"), "0123abcd")
@@ -295,4 +296,5 @@ def test_what_a_public_page_offers(monkeypatch, public, there):
     blocks = {block.elem_id: block for block in page.blocks.values()}
     assert ("delete-data" in blocks) == there
     forms = [value for _, value in blocks["export-form"].choices]
-    assert forms == (["zip", "hub"] if there else ["folder", "zip", "hub"])
+    assert forms == ([ZIP, HUB] if there else [FOLDER, ZIP, HUB])
+    assert not set(forms) & set(strings.TABLE)  # Gradio translates what is a word of ours
