@@ -4,6 +4,7 @@ import csv
 import io
 import re
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,10 +33,11 @@ def store(tmp_path, monkeypatch) -> Store:
     made.close()
 
 
-@pytest.fixture
-def questionnaires(tmp_path, questions) -> tuple[Path, Path]:
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory, questions) -> tuple[Path, Path]:
     """Two files of a user's questions; the second asks other things."""
-    mine, other = tmp_path / "mine.csv", tmp_path / "other.csv"
+    folder = tmp_path_factory.mktemp("questions")
+    mine, other = folder / "mine.csv", folder / "other.csv"
     shutil.copy(questions, mine)
     words = questions.read_text(encoding="utf-8").replace("apples", "pears")
     other.write_text(words, encoding="utf-8")
@@ -43,11 +45,27 @@ def questionnaires(tmp_path, questions) -> tuple[Path, Path]:
 
 
 @pytest.fixture
-def run(store, tiny_recipe, questionnaires) -> str:
-    """A finished run with two tasks of one kind, of which the second is only reported."""
+def questionnaires(originals) -> Iterator[tuple[Path, Path]]:
+    """The same, to be spoilt by a test."""
+    kept = [path.read_bytes() for path in originals]
+    yield originals
+    for path, content in zip(originals, kept, strict=True):
+        path.write_bytes(content)
+
+
+def evolved(folder: Path, recipe: Recipe) -> Path:
+    """The store of a finished run."""
+    made = Store(folder / "runs.sqlite")
+    api.evolve(recipe, made)
+    made.close()
+    return folder / "runs.sqlite"
+
+
+@pytest.fixture(scope="module")
+def narrow_store(tmp_path_factory, tiny_recipe, originals) -> Path:
     mine, other = (
         {"task": "csv", "options": {"path": str(path), "match": "contains", "max_new_tokens": 2}}
-        for path in questionnaires
+        for path in originals
     )
     recipe = tiny_recipe(
         objectives=[mine | {"examples": 5}],
@@ -55,15 +73,14 @@ def run(store, tiny_recipe, questionnaires) -> str:
         budget={"candidates": 4},
         search={"population": 4, "finalists": 2, "random_baseline": False},
     )
-    return api.evolve(recipe, store)
+    return evolved(tmp_path_factory.mktemp("narrow"), recipe)
 
 
-@pytest.fixture
-def wide(store, tiny_recipe, questionnaires) -> str:
-    """A finished run in both spaces for two tasks and the length."""
+@pytest.fixture(scope="module")
+def wide_store(tmp_path_factory, tiny_recipe, originals) -> Path:
     mine, other = (
         {"task": "csv", "examples": 4, "options": {"path": str(path), "match": "contains"}}
-        for path in questionnaires
+        for path in originals
     )
     for item in (mine, other):
         item["options"]["max_new_tokens"] = 2
@@ -77,7 +94,19 @@ def wide(store, tiny_recipe, questionnaires) -> str:
         search={"population": 4, "finalists": 2, "optimizer": "random"},
         budget={"candidates": 8},
     )
-    return api.evolve(recipe, store)
+    return evolved(tmp_path_factory.mktemp("wide"), recipe)
+
+
+@pytest.fixture
+def run(store, narrow_store) -> str:
+    """A finished run with two tasks of one kind, of which the second is only reported."""
+    return store.import_runs(narrow_store)[0]
+
+
+@pytest.fixture
+def wide(store, wide_store) -> str:
+    """A finished run in both spaces for two tasks and the length."""
+    return store.import_runs(wide_store)[0]
 
 
 def look(store: Store, run: str, language: str = "en", fresh: bool = True) -> Look:
