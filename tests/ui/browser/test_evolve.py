@@ -64,8 +64,9 @@ def test_form_and_yaml_are_in_step(visit):
     # a reload, and another language, find the draft again
     page.wait_for_function("localStorage.getItem('evollm-studio-draft')")
     page.locator("#language input").click()
-    page.get_by_role("option", name="日本語").click()
-    page.locator("#start", has_text="開始").wait_for()
+    with page.expect_navigation():
+        page.get_by_role("option", name="日本語").click()
+    page.locator(".es-status dt", has_text="候補").first.wait_for()
     field(page, "budget", "45")
 
 
@@ -97,7 +98,8 @@ def test_models_are_chosen_on_cards_with_the_keyboard(visit):
     page = visit()
     tab(page, "Models")
     page.locator("#shelf .es-card").nth(6).wait_for()
-    page.locator("#search-models input, #search-models textarea").fill("culture")
+    page.locator("#search-models input, #search-models textarea").click()
+    page.keyboard.type("culture")
     page.wait_for_function("document.querySelectorAll('#shelf .es-card').length === 1")
     source = page.locator('#shelf button[data-role="source"]')
     source.focus()
