@@ -103,7 +103,7 @@ def standing_table(
 def draw_curve(look: Look) -> list[str]:
     """The best score over the candidates scored, stage by stage."""
     recipe = Recipe.from_yaml(look.run.recipe)
-    return [_curves(look.run.id, recipe, look.visit.language)]
+    return [curves(look.run.id, recipe, look.visit.language)]
 
 
 def draw_table(look: Look) -> list[Any]:
@@ -129,7 +129,7 @@ def _metric(recipe: Recipe) -> str:
     return found.pop() if len(found) == 1 else words.MEAN
 
 
-def _curves(run: str, recipe: Recipe, language: str) -> str:
+def curves(run: str, recipe: Recipe, language: str) -> str:
     """The best score of every stage and, of several objectives, what the front covers."""
     found = api.curve(run, store())
     if not found:

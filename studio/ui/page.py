@@ -163,7 +163,7 @@ def build() -> gr.Blocks:
         seen, timer = gr.State({}), gr.Timer(POLL_SECONDS)
 
         wires.on(
-            page.load, enter, None, [keeper, wires.guest, language, run], js=_ENTER,
+            page.load, enter, None, [keeper, wires.guest, language, run, seen], js=_ENTER,
             concurrency_limit=20,
         )  # fmt: skip
         language.input(None, language, None, js=_SPEAK)
@@ -197,7 +197,8 @@ def enter(visit: Visit) -> list[Any]:
     """A fresh page: a token for a browser that has none, and the run that it opens.
 
     Returns:
-        what the browser keeps, the runs opened through a link, the language, the run picker.
+        what the browser keeps, the runs opened through a link, the language, the run picker, and
+        what the page has seen so far.
     """
     kept = {"token": visit.token or secrets.token_urlsafe(32), "language": visit.language}
     guest = frozenset[str]()
@@ -208,7 +209,7 @@ def enter(visit: Visit) -> list[Any]:
         else:
             guest = frozenset([shared.id])
     visit = visit.of(kept["token"], guest)
-    return [kept, guest, visit.language, choose(visit)]
+    return [kept, guest, visit.language, choose(visit), {"entered": True}]
 
 
 def choose(visit: Visit) -> Any:
@@ -248,10 +249,13 @@ def look(
 
     What is quick to draw comes first; slow panels, which may wait for torch, one by one after it.
     """
+    if not known:  # the page does not know yet whose it is, and which run it opens
+        yield gr.skip()
+        return
     base = store()
     runs = visit.who.runs(base)
     record = next((r for r in runs if r.id == chosen), None)
-    now = {"run": record and record.id, "runs": run_choices(runs)}
+    now = {"entered": True, "run": record and record.id, "runs": run_choices(runs)}
     changes: dict[Any, Any] = {}
     if known.get("runs") != now["runs"]:
         changes[run] = gr.update(choices=now["runs"])

@@ -11,7 +11,7 @@ import gradio as gr
 from studio import paper
 from studio.errors import StudioError
 from studio.tasks import load_task
-from studio.ui import pieces, plots
+from studio.ui import method, pieces, plots
 from studio.ui.markup import esc
 from studio.ui.shared import engine, store
 from studio.ui.strings import say, text
@@ -24,6 +24,7 @@ VERDICTS = {paper.HELD: "held", paper.NOISE: "held_noise", paper.NOT: "held_not"
 def build(wires: Wires, tab: gr.Tab) -> None:
     """Lay the tab out; ``tab`` is the one it stands in."""
     gr.Markdown(text("paper_intro"))
+    told = gr.HTML(elem_id="method")
     with gr.Row(elem_classes="es-buttons"):
         reproduce = gr.Button(text("reproduce"), size="sm", elem_id="reproduce")
     gr.Code(
@@ -36,7 +37,8 @@ def build(wires: Wires, tab: gr.Tab) -> None:
     )
     shown = gr.HTML(elem_id="paper")
     wires.on(reproduce.click, start, None, reproduce)
-    wires.on(tab.select, draw, None, [shown, reproduce])
+    opened = wires.on(tab.select, draw, None, [told, shown, reproduce])
+    wires.then(opened.success, draw_method, None, told)
 
 
 def start(visit: Visit) -> Any:
@@ -48,8 +50,14 @@ def start(visit: Visit) -> Any:
     return gr.update(interactive=False)
 
 
-def draw(visit: Visit) -> tuple[str, Any]:
-    """The whole tab's HTML, and the button, which is there as long as a row is missing."""
+def draw_method(visit: Visit) -> str:
+    """The method with pictures of its runs; the first to ask wait for torch."""
+    engine()
+    return method.drawn(visit.language, store())
+
+
+def draw(visit: Visit) -> tuple[str, str, Any]:
+    """The method in words, the tables, and the button, there as long as a row is missing."""
     language = visit.language
     rows = paper.table(store())
     missing = any(row["score"] is None for row in rows)
@@ -59,7 +67,11 @@ def draw(visit: Visit) -> tuple[str, Any]:
         _strip(language),
     ]
     idle = missing and not paper.is_running(store())
-    return "".join(parts), gr.update(interactive=idle, visible=missing and visit.who.host)
+    return (
+        method.words(language),
+        "".join(parts),
+        gr.update(interactive=idle, visible=missing and visit.who.host),
+    )
 
 
 def _table(rows: list[dict[str, Any]], language: str) -> str:
@@ -90,7 +102,8 @@ def _table(rows: list[dict[str, Any]], language: str) -> str:
     return (
         f'<figure class="es-figure es-report es-paper">'
         f"<figcaption>{esc(say(language, 'paper_table'))}</figcaption>"
-        f'<p class="note">{esc(say(language, "paper_table_note"))}</p><div class="scroll" tabindex="0">'
+        f'<p class="note">{esc(say(language, "paper_table_note"))}</p>'
+        f'<div class="scroll" tabindex="0">'
         f"<table><thead><tr>{head}{pieces.scale_cell()}</tr></thead>"
         f"<tbody>{''.join(body)}</tbody></table></div></figure>"
     )
@@ -114,8 +127,8 @@ def _findings(rows: list[dict[str, str]], language: str) -> str:
     return (
         f'<figure class="es-figure es-findings"><figcaption>{esc(say(language, "findings"))}'
         f'</figcaption><p class="note">{esc(say(language, "findings_note"))}</p>'
-        f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
-        f"</div></figure>"
+        f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div></figure>"
     )
 
 
