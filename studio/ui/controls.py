@@ -284,7 +284,5 @@ def brought(visit: Visit, path: str) -> Any:
         )
     visit.who.folder("uploads")  # raises where the page does not know its visitor yet
     who = visit.who
-    runs = api.unarchive(
-        path, store(), who.owner, allow=lambda recipe: who.brings(store(), recipe)
-    )
+    runs = api.unarchive(path, store(), who.owner, allow=lambda recipe: who.brings(store(), recipe))
     return gr.update(choices=run_choices(visit.who.runs(store())), value=runs[0])

@@ -80,7 +80,8 @@ def begin(visit: Visit, known: Any, view: str, code: str, *values: Any) -> list[
     else:
         run = api.start(recipe, store(), visit.who.owner, expected)
     controls.remember_starter(visit, run, store())
-    if (position := api.progress(run, store()).position) and queue.at_work():
+    position = api.progress(run, store()).position or 0
+    if position > 1 or (position and queue.at_work()):
         note(visit, "queued_at", n=position)
     picker = gr.update(choices=run_choices(visit.who.runs(store())), value=run)
     return [picker, lent.ticket(run)]
