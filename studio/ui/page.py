@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from studio import api
 from studio.errors import StudioError
 from studio.runs.lock import is_held
 from studio.runs.records import QUEUED, RUNNING
 from studio.ui import chat, evolve, front, models, paper, take_home
+from studio.ui.first import HeadFirst
 from studio.ui.pictures import MAX_UPLOAD
 from studio.ui.shared import run_choices, store
 from studio.ui.strings import NAMES, i18n, text
@@ -99,7 +101,7 @@ def looks() -> dict[str, Any]:
     return {
         "theme": theme,
         "css_paths": [Path(__file__).with_name("style.css")],
-        "head": _HEAD,
+        "app_kwargs": {"middleware": [Middleware(HeadFirst, _HEAD)]},
         "i18n": i18n(),
         "footer_links": [],
         "max_file_size": MAX_UPLOAD,
