@@ -73,7 +73,7 @@ def _prepare(page: Page, tab: str) -> None:
         page.locator("#recipe td.heat").first.wait_for()
     if tab == "chat":
         page.locator("#examples button").first.click()
-        page.locator("#talk .bot .message").first.wait_for()
+        page.locator("#talk-now .words").first.wait_for()
         page.wait_for_timeout(4000)
     page.mouse.move(0, 0)
     page.wait_for_timeout(3000)

@@ -19,7 +19,7 @@ from studio import api
 from studio.errors import StudioError
 from studio.runs.lock import is_held
 from studio.runs.records import QUEUED, RUNNING
-from studio.ui import chat, evolve, front, models, paper, take_home
+from studio.ui import chat, evolve, front, models, paper, queue, take_home
 from studio.ui.first import HeadFirst
 from studio.ui.pictures import MAX_UPLOAD
 from studio.ui.shared import run_choices, store
@@ -268,7 +268,7 @@ def look(
                 changes |= _put(panel, panel.blank(visit.language))
         yield {**changes, seen: now} if changes else gr.skip()
         return
-    now["version"] = (record.version, _silence(visit, record))
+    now["version"] = (record.version, _silence(visit, record), queue.waiting())
     if not fresh and known.get("version") == now["version"]:
         yield {**changes, seen: {**known, **now}} if changes else gr.skip()
         return

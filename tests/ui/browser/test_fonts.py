@@ -63,7 +63,6 @@ def japanese_stacks(page) -> None:
 def test_japanese_is_drawn_in_a_japanese_font(visit, locale):
     language = locale[:2]
     page = visit(locale=locale)
-    page.get_by_role("tab", name=say(language, "yaml")).click()
     page.locator("#recipe-yaml .cm-content").click()
     page.keyboard.press("Control+A")
     page.keyboard.insert_text("name: りんごの個数\n")
@@ -76,6 +75,6 @@ def test_japanese_is_drawn_in_a_japanese_font(visit, locale):
     japanese_stacks(page)
     tab(page, say(language, "chat"))
     page.locator("#examples button").first.click()
-    page.locator("#talk .bot .message", has_text=re.compile("[ぁ-ん]")).wait_for()
+    page.locator("#talk-now .words", has_text=re.compile("[ぁ-ん]")).first.wait_for()
     assert japanese_text(page) >= 2 + page.locator("#examples button").count()
     japanese_stacks(page)
