@@ -36,7 +36,7 @@ def draw(
     found, members = front_of(recipe, scored)
     selected = best.id if selected is None else selected
     if members:
-        plot = _scatter(run, recipe, found, members, selected, store, language)
+        plot = scatter(run, recipe, found, members, selected, store, language)
     else:
         plot = _timeline(run, recipe, scored, selected, store, language)
     return f'<section data-best="{best.id}">{plot}</section>'
@@ -49,17 +49,27 @@ def _names(language: str) -> dict[str, str]:
 # ── several objectives ────────────────────────────────────────────────────────────────────────
 
 
-def _scatter(
+def scatter(
     run: Run,
     recipe: Recipe,
     found: Sequence[Candidate],
     members: Sequence[Candidate],
-    selected: int,
+    selected: int | None,
     store: Store,
     language: str,
+    *,
+    plain: bool = False,
 ) -> str:
+    """A search's candidates by their first two objectives.
+
+    Args:
+        found, members: of :func:`studio.ui.shared.front_of`.
+        plain: for who only looks: nothing on it is to be picked.
+    """
     objectives = recipe.objective_names()
-    note = say(language, "front_note", n=len(members), total=len(found))
+    note = say(
+        language, "front_note_plain" if plain else "front_note", n=len(members), total=len(found)
+    )
     if len(objectives) > 2:
         third = words.objective(language, objectives[2], metric_of(run.recipe, objectives[2]))
         note += " " + say(language, "front_size", name=third)
@@ -73,7 +83,7 @@ def _scatter(
             "front": say(language, "on_front"),
             "beaten": say(language, "beaten"),
             "source": say(language, "role_source_point"),
-            **_names(language),
+            **({} if plain else _names(language)),
         },
         selected=selected,
         joined=len(objectives) == 2,

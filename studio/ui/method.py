@@ -9,7 +9,7 @@ from studio.api.inside import inside
 from studio.errors import StudioError
 from studio.recipe import Recipe
 from studio.runs import Store
-from studio.ui import monitor, pieces, versus
+from studio.ui import curves, pieces, versus
 from studio.ui.markup import esc
 from studio.ui.sentences import translate
 from studio.ui.strings import say
@@ -61,4 +61,4 @@ def _searched(language: str, store: Store) -> str:
     run = paper.run_of(paper.PS, store)
     if run is None or not api.curve(run.id, store):
         return pieces.empty(say(language, "not_run"))
-    return monitor.curves(run.id, Recipe.from_yaml(run.recipe), language)
+    return curves.curves(run.id, Recipe.from_yaml(run.recipe), store, language)

@@ -210,11 +210,6 @@ TABLE: dict[str, tuple[str, str, str]] = {
         "最初の候補が採点されると曲線が始まります。",
         "首个候选评测后曲线开始。",
     ),
-    "table_note": (
-        "Candidates: the best {shown} of {n} scored so far",
-        "候補：採点済み {n} 件の上位 {shown} 件",
-        "候选：已评测 {n} 个中得分最高的 {shown} 个",
-    ),
     # ── notebooks ──
     "strip_note_plain": (
         "One column per question, {n} of them; the taller row is the one to look at.",
