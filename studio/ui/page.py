@@ -131,7 +131,7 @@ def build() -> gr.Blocks:
                         label=text("run"),
                         filterable=True,
                         scale=6,
-                        min_width=200,
+                        min_width=150,
                         elem_id="run",
                     )
                     language = gr.Dropdown(
@@ -140,7 +140,7 @@ def build() -> gr.Blocks:
                         label=text("language"),
                         filterable=False,
                         scale=2,
-                        min_width=110,
+                        min_width=100,
                         elem_id="language",
                     )
                     if signs_in():
