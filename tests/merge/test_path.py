@@ -700,7 +700,7 @@ def test_the_card_tells_layers_licences_and_lineage(lenders, tmp_path):
         title="a path", recipe="seed: 7", space=space, genome=genome, scores=scores,
         lineage={"run": "ab12cd34", "proposed by": "data_flow, generation 3"},
     )  # fmt: skip
-    assert "license: cc-by-nc-4.0" in card and "Not for commercial use" in card
+    assert "license: cc-by-nc-4.0" in card and "For research and non-commercial use only" in card
     assert "A path of 5 layers through 2 model(s)" in card and "data-flow space" in card
     assert "run: ab12cd34" in card and "data\\_flow" not in card
     lines = [line for line in card.splitlines() if line.startswith("| ")]
