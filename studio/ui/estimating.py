@@ -14,7 +14,7 @@ import gradio as gr
 
 from studio import api
 from studio.recipe import Recipe
-from studio.ui import pieces
+from studio.ui import words
 from studio.ui.cards import size_of
 from studio.ui.editor import Editor, recipe_of
 from studio.ui.markup import esc
@@ -79,7 +79,7 @@ def left(visit: Visit) -> list[Any]:
 def show(found: api.Estimate, visit: Visit) -> str:
     """An estimate as the page shows it."""
     facts = {
-        "estimate_time": pieces.duration(found.seconds),
+        "estimate_time": words.duration(visit.language, found.seconds),
         "estimate_memory": size_of(found.memory),
         "estimate_disk": size_of(found.disk),
         "estimate_answers": f"{found.answers:,}",

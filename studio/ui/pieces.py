@@ -27,22 +27,6 @@ def empty(sentence: str) -> str:
     return f'<p class="es-empty">{esc(sentence)}</p>'
 
 
-def duration(seconds: float | None) -> str:
-    """Seconds as people read them.
-
-    >>> duration(42), duration(200), duration(7300), duration(None)
-    ('42 s', '3 min 20 s', '2 h 1 min', '–')
-    """
-    if seconds is None:
-        return "–"
-    seconds = round(seconds)
-    if seconds < 60:
-        return f"{seconds} s"
-    if seconds < 3600:
-        return f"{seconds // 60} min {seconds % 60} s"
-    return f"{seconds // 3600} h {seconds % 3600 // 60} min"
-
-
 def status(
     progress: Progress, language: str, *, mean: bool = False, metric: str = words.ACCURACY
 ) -> str:
@@ -66,10 +50,10 @@ def status(
         (best_key, best),
         ("per_minute", f"{p.candidates_per_minute:.0f}" if p.done else "–"),
         ("tokens_s", f"{p.tokens_per_second:,.0f}" if p.done else "–"),
-        ("elapsed", esc(duration(p.elapsed))),
+        ("elapsed", esc(words.duration(language, p.elapsed))),
     ]
     if live:
-        facts.append(("eta", esc(duration(p.eta))))
+        facts.append(("eta", esc(words.duration(language, p.eta))))
     named = "" if metric in (words.ACCURACY, words.MEAN) else words.metric(language, metric)
     cells = "".join(
         f"<div><dt>{esc(say(language, key))} {esc(named if key == best_key else '')}</dt>"

@@ -12,7 +12,7 @@ from studio import api
 from studio.errors import StudioError
 from studio.runs import Progress
 from studio.runs.records import RUNNING
-from studio.ui import pieces
+from studio.ui import words
 from studio.ui.markup import esc
 from studio.ui.shared import store
 from studio.ui.wiring import Panel, Visit
@@ -64,7 +64,9 @@ def draw(visit: Visit) -> str:
         called = f"{esc(run.name)} <small>{run.id}</small>" if mine else esc(visit.say("others"))
         wait = progress.wait if waits else progress.eta
         key = "wait_turn" if waits else "wait_end"
-        said = visit.say(key, time=pieces.duration(wait)) if wait is not None else "–"
+        said = (
+            visit.say(key, time=words.duration(visit.language, wait)) if wait is not None else "–"
+        )
         rows.append(
             f'<tr><td class="place">{esc(place)}</td><th scope="row">{called}</th>'
             f'<td class="number">{esc(said)}</td></tr>'

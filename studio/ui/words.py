@@ -125,6 +125,29 @@ def measure(language: str, name: str, value: float) -> str:
     return f"{name} {100 * value:.1f}"
 
 
+#: Second, minute and hour.
+UNITS = {"en": ("s", "min", "h"), "ja": ("秒", "分", "時間"), "zh": ("秒", "分", "小时")}
+
+
+def duration(language: str, seconds: float | None) -> str:
+    """Seconds as people read them.
+
+    >>> [duration("en", seconds) for seconds in (42, 200, 7300, None)]
+    ['42 s', '3 min 20 s', '2 h 1 min', '–']
+    >>> duration("ja", 200)
+    '3 分 20 秒'
+    """
+    if seconds is None:
+        return "–"
+    second, minute, hour = UNITS[language]
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} {second}"
+    if seconds < 3600:
+        return f"{seconds // 60} {minute} {seconds % 60} {second}"
+    return f"{seconds // 3600} {hour} {seconds % 3600 // 60} {minute}"
+
+
 def compact(value: float) -> str:
     """A large number as people read it.
 
