@@ -286,8 +286,9 @@ class _Probe:
         for task in tasks:  # more and more questions, while there is time
             most = len(self.searched[task.name])
             share = until - seconds + seconds / 2 / len(tasks) * (1 + tasks.index(task))
-            first, count = answer(task, 1), min(2, most)  # the first is slower than any other
-            if time.perf_counter() > share:
+            # the first is slower than any other, and says little of many at a time
+            first, count = answer(task, 1), min(8, most)
+            if time.perf_counter() > until:
                 timing[task.name].note(1, first)
                 continue
             while True:

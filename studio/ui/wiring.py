@@ -287,4 +287,4 @@ def warn(visit: Visit, sentence: object) -> None:
 
 def note(visit: Visit, key: str, **values: object) -> None:
     """A few words as a toast."""
-    gr.Info(esc(visit.say(key, **values)), title="")
+    gr.Info(esc(visit.say(key, **values)), title=visit.say("warning"))
