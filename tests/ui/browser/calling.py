@@ -23,7 +23,8 @@ class Caller:
 
     def named(self, name: str) -> dict:
         """The handler that is a function of this name."""
-        return next(h for h in self.handlers if re.sub(r"_\d+$", "", h["api_name"] or "") == name)
+        named = [h for h in self.handlers if re.sub(r"_\d+$", "", h["api_name"] or "") == name]
+        return named[-1]  # the page's own are bound after those of its tabs
 
     def call(self, handler: dict, inputs: list[Any], event: Any = None, query: str = "") -> str:
         """All that the server says to a call, as text."""
@@ -39,14 +40,17 @@ class Caller:
             json.dumps(body).encode(),
             {"Content-Type": "application/json", "Accept-Language": "en"},
         )
-        urllib.request.urlopen(request, timeout=30).close()
-        return "".join(self._said())
+        with urllib.request.urlopen(request, timeout=30) as response:
+            event = json.load(response)["event_id"]
+        return "".join(self._said(event))
 
-    def _said(self) -> Iterator[str]:
+    def _said(self, event: str) -> Iterator[str]:
         address = f"{self.address}/gradio_api/queue/data?session_hash={self.session}"
         with urllib.request.urlopen(address, timeout=120) as stream:
             for line in stream:
                 said = line.decode()
+                if event not in said and '"unexpected_error"' not in said:
+                    continue  # of an earlier call
                 yield said
                 if '"process_completed"' in said or '"unexpected_error"' in said:
                     return

@@ -2,6 +2,8 @@
 
 import pytest
 
+from studio.evolve.spaces import first_space
+from studio.recipe import Recipe
 from studio.runs import Evaluation, Outcome, Store
 from studio.runs.lock import hold
 from studio.ui.words import phase as phase_words
@@ -45,7 +47,8 @@ def test_nothing_that_was_said_becomes_markup(visit, workspace):
     )
     run = store.create_run(HACK, recipe)
     outcome = Outcome("dev-0000", 0.0, HACK, {"right": False, "language": HACK}, 3)
-    for subject in ("model:bonsai-ja", f"model:{HACK}"):
+    store.record_ask(run, "cma", 0, [(0, first_space(Recipe.from_yaml(recipe)).initial)])
+    for subject in ("model:bonsai-ja", f"model:{HACK}", "candidate:0"):
         store.record_evaluation(
             run, Evaluation(subject, "jmath", "dev", 0.0, 3, 1.0, HACK, (outcome,))
         )
@@ -56,11 +59,11 @@ def test_nothing_that_was_said_becomes_markup(visit, workspace):
     tab(page, "Front")
     page.locator("#answers li p", has_text="<img").first.wait_for()
     tab(page, "Chat")
-    page.locator("#chat-model input").fill(HACK)
+    page.locator("#chat-model input").fill(f"{HACK}!")  # not a candidate of the run of that name
     page.locator("#chat-model input").press("Enter")
     page.locator("#message textarea").fill(HACK)
     page.locator("#send").click()
-    page.get_by_test_id("toast-body").filter(has_text="<img").wait_for()
+    page.locator("#talk-now li", has_text="<img").first.wait_for()
     page.wait_for_timeout(500)
     assert page.title() == "EvoLLM Studio"
     store = Store(workspace / "runs.sqlite")

@@ -21,7 +21,8 @@ LOANS = re.compile(r"^[\W\d]*$|CMA-ES|NSGA|GPU|Hub|ROUGE|CLIPScore|YAML|^[A-Z]{2
 #: The text of every element that is shown and has some of its own.
 SHOWN = """
 () => [...document.querySelectorAll('body *')]
-    .filter((e) => e.checkVisibility() && !e.closest('script, style, [aria-hidden=true]'))
+    .filter((e) => e.checkVisibility())
+    .filter((e) => !e.closest('script, style, .cm-editor, [aria-hidden=true]'))
     .flatMap((e) => [...e.childNodes].filter((n) => n.nodeType === Node.TEXT_NODE))
     .map((n) => n.data.trim()).filter(Boolean)
 """
