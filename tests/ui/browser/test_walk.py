@@ -45,7 +45,11 @@ def faults(page) -> list[str]:
 def settled(page) -> None:
     """Wait until nothing on the page is being loaded, faded in or drawn."""
     page.wait_for_timeout(400)
-    page.wait_for_function("!document.querySelector('.es-loading, .generating, .progress-text')")
+    page.wait_for_function(
+        """() => !document.querySelector('.generating, .progress-text') &&
+            ![...document.querySelectorAll('#tabs div')].some(
+                (e) => e.checkVisibility() && Number(getComputedStyle(e).opacity) < 1)"""
+    )
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
