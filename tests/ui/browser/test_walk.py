@@ -47,7 +47,7 @@ def settled(page) -> None:
     page.wait_for_timeout(400)
     page.wait_for_function(
         """() => !document.querySelector('.generating, .progress-text') &&
-            ![...document.querySelectorAll('#tabs div')].some(
+            ![...document.querySelectorAll('#tabs .html-container, #tabs .prose')].some(
                 (e) => e.checkVisibility() && Number(getComputedStyle(e).opacity) < 1)"""
     )
 
