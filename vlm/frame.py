@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from studio.errors import StudioError
 from studio.models import documents, values
+from studio.models.alone import ALONE
 from studio.models.checkpoint import Checkpoint
 from studio.models.headers import StoredTensor
 from studio.models.model import HEAD, Model
@@ -78,7 +79,7 @@ class VisionFrame:
         from transformers import AutoModelForImageTextToText
         from transformers.initialization import no_init_weights
 
-        with no_init_weights():
+        with ALONE, no_init_weights():
             model = AutoModelForImageTextToText.from_config(self.config_for(config), dtype=dtype)
         model.tie_weights()
         return model

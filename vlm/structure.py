@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from studio.errors import StudioError
+from studio.models.alone import ALONE
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -128,7 +129,7 @@ def language_config(
         known = kind in transformers.CONFIG_MAPPING
         if known and transformers.CONFIG_MAPPING[kind] in transformers.MODEL_FOR_CAUSAL_LM_MAPPING:
             plain = _plain(config, transformers.CONFIG_MAPPING[kind])
-            with torch.device("meta"):
+            with ALONE, torch.device("meta"):
                 model = transformers.AutoModelForCausalLM.from_config(plain)
             if {name: tuple(p.shape) for name, p in model.named_parameters()} == dict(shapes):
                 return plain, type(model).__name__

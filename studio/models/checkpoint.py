@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from studio.errors import StudioError
 from studio.models import documents, values
+from studio.models.alone import ALONE
 from studio.models.documents import by, reason
 from studio.models.headers import StoredTensor, read_folder
 from studio.models.model import HEAD, Model, Reader
@@ -165,7 +166,7 @@ class Checkpoint(Model):
         if self.frame is not None:
             return super().load(dtype, device)
         try:
-            with _quiet():
+            with ALONE, _quiet():
                 model = AutoModelForCausalLM.from_pretrained(
                     self.path,
                     config=copy.deepcopy(self.config),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from studio.errors import StudioError
+from studio.models.alone import ALONE
 from studio.yaml_page import read_page
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def skeleton(
                 file, f"it says {layers} layers and the weights hold {tensors} tensors"
             )
     try:
-        with torch.device("meta"):
+        with ALONE, torch.device("meta"):
             return getattr(transformers, auto).from_config(config, trust_remote_code=False)
     except Exception as error:  # a stranger's settings: transformers raises whatever it meets
         raise bad_config(file, reason(error)) from error

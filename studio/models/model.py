@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from studio.errors import StudioError
+from studio.models.alone import ALONE
 
 if TYPE_CHECKING:
     import torch
@@ -246,7 +247,7 @@ class Model(ABC):
         if self.frame is not None:
             model = self.frame.skeleton(self.config, dtype)
         else:
-            with no_init_weights():
+            with ALONE, no_init_weights():
                 model = AutoModelForCausalLM.from_config(copy.deepcopy(self.config), dtype=dtype)
             model.tie_weights()
         if missing := set(dict(self.language(model).named_parameters())) ^ set(self.names()):
