@@ -25,6 +25,7 @@ from studio.recipe import Recipe
 from studio.talks import CHARACTERS, Question, Talk
 from studio.tasks import Example, has_pictures, load_task
 from studio.ui import pictures, turns
+from studio.ui.chat_scripts import COPY, COPY_ALL, FOLLOW, SAVE
 from studio.ui.markup import esc
 from studio.ui.pictures import Chosen
 from studio.ui.shared import candidate_choices, engine, store
@@ -43,51 +44,6 @@ PUBLIC_TOKENS = 512
 #: Seconds between two drawings of an answer that grows.
 EVERY = 0.08
 _KEYS = ("speaker", "compare", "compare_too")
-
-#: A click on an answer's button copies its words; without a clipboard (http), by an older way.
-_COPY = """
-element.addEventListener('click', (event) => {
-    const button = event.target.closest('[data-copy]');
-    if (!button) return;
-    const words = button.closest('li').querySelector('.words').innerText;
-    window.esCopy(words).then(() => {
-        button.dataset.done = '';
-        setTimeout(() => delete button.dataset.done, 1500);
-    });
-});
-"""
-#: The newest words stay in sight, unless somebody scrolled up to read.
-_FOLLOW = (
-    _COPY
-    + """
-const talk = element.closest('#talk');
-let follows = true;
-talk.addEventListener('scroll', () => {
-    follows = talk.scrollTop + talk.clientHeight >= talk.scrollHeight - 40;
-});
-new MutationObserver(() => { if (follows) talk.scrollTop = talk.scrollHeight; })
-    .observe(talk, {childList: true, subtree: true, characterData: true});
-window.esCopy = async (words) => {
-    if (navigator.clipboard) return navigator.clipboard.writeText(words);
-    const field = document.body.appendChild(document.createElement('textarea'));
-    field.value = words;
-    field.select();
-    document.execCommand('copy');
-    field.remove();
-};
-"""
-)
-_COPY_ALL = "(words) => { if (words) window.esCopy(words); }"
-_SAVE = """(words) => {
-    if (!words) return;
-    const json = words.startsWith('{');
-    const link = document.createElement('a');
-    link.href = URL.createObjectURL(new Blob([words], {type: json ? 'application/json'
-        : 'text/markdown'}));
-    link.download = 'chat.' + (json ? 'json' : 'md');
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 60000);
-}"""
 
 
 @dataclass(frozen=True)
@@ -112,8 +68,8 @@ def build(wires: Wires, run: gr.Dropdown) -> Chat:
             with gr.Row(elem_classes="es-speakers"):
                 models = [_speaker(number) for number in range(SPEAKERS)]
             with gr.Column(elem_id="talk", elem_classes="es-talk"):
-                past = gr.HTML(js_on_load=_COPY, elem_id="talk-past")
-                now = gr.HTML(js_on_load=_FOLLOW, elem_id="talk-now")
+                past = gr.HTML(js_on_load=COPY, elem_id="talk-past")
+                now = gr.HTML(js_on_load=FOLLOW, elem_id="talk-now")
             shown = pictures.preview() if pictures.available() else None
             with gr.Row(elem_classes="es-say"):
                 message = gr.Textbox(
@@ -167,9 +123,9 @@ def build(wires: Wires, run: gr.Dropdown) -> Chat:
     wires.on(stop.click, halt, run, None)
     wires.on(clear.click, start_over, run, [past, now])
     for button, wanted, js in (
-        (copy, as_markdown, _COPY_ALL),
-        (markdown, as_markdown, _SAVE),
-        (document, as_json, _SAVE),
+        (copy, as_markdown, COPY_ALL),
+        (markdown, as_markdown, SAVE),
+        (document, as_json, SAVE),
     ):
         wires.on(button.click, wanted, run, whole).success(None, whole, None, js=js)
     panel = Panel(
