@@ -14,7 +14,7 @@ from studio.api.making import OnBytes, card, evaluate, export, exports, merge, p
 from studio.api.owners import expire, forget, share
 from studio.api.probing import Estimate, estimate, probe
 from studio.api.processes import detach, wake
-from studio.api.queueing import finish, pause, repeat, reseeded, restart, start, stop, work_off
+from studio.api.queueing import finish, pause, repeat, reseeded, restart, start, work_off
 from studio.api.reading import curve, front, progress, report, scores_of, strip
 from studio.api.recipes import duplicate
 from studio.api.samples import PAPER_RUNS, SAMPLE_RUN, bundled_runs, open_store
@@ -28,5 +28,5 @@ __all__ = [
     "duplicate", "estimate", "evaluate", "evolve", "expire", "export", "exports", "finish",
     "forget", "front", "keep", "memory", "merge", "models", "open_store", "pause", "plan", "probe",
     "progress", "push", "repeat", "report", "reseeded", "restart", "restore", "resume", "scores_of",
-    "share", "snapshot", "start", "stop", "strip", "subject", "unarchive", "wake", "work_off",
+    "share", "snapshot", "start", "strip", "subject", "unarchive", "wake", "work_off",
 ]  # fmt: skip

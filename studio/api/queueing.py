@@ -105,10 +105,6 @@ def pause(run: str, store: Store | None = None) -> None:
     store.request_stop(store.run(run).id)
 
 
-#: The terminal's word for it.
-stop = pause
-
-
 def finish(run: str, store: Store | None = None) -> None:
     """Let a run's searches end with what they have, then compare finalists and report.
 

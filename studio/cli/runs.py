@@ -89,7 +89,7 @@ def stop(
     if finish:
         api.finish(run)
         return out.print(f"Run {run} ends its search, then reports.")
-    api.stop(run)
+    api.pause(run)
     out.print(f"Run {run} stops within a batch; `resume {run}` goes on.")
 
 

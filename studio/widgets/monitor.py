@@ -70,7 +70,7 @@ class Monitor(Box):
 
     def stop(self) -> None:
         """Ask the run to stop within a batch; what was recorded is kept, and can be resumed."""
-        self._try(lambda: api.stop(self.run, self._store))
+        self._try(lambda: api.pause(self.run, self._store))
 
     def resume(self) -> None:
         """Go on with a run that was stopped or interrupted."""

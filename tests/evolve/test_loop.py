@@ -287,7 +287,7 @@ def test_a_stop_is_heard_after_the_candidate_in_flight(whole, tiny_recipe, store
 
     def stop_at_7(progress):
         if progress.done == 7 and not progress.run.stop and progress.state == "running":
-            api.stop(run, store)
+            api.pause(run, store)
             assert api.progress(run, store).state == "stopping"
 
     api.resume(run, store, stop_at_7)

@@ -374,7 +374,7 @@ def test_a_stop_in_either_stage(short, store, stage):
     def stop(progress):
         in_stage = [c for c in store.candidates(run, stage) if c.scores]
         if len(in_stage) == 2 and not progress.run.stop and progress.state == "running":
-            api.stop(run, store)
+            api.pause(run, store)
 
     api.resume(run, store, stop)
     assert store.run(run).status == "stopped"
@@ -401,7 +401,7 @@ def test_a_stop_does_not_wait_for_the_batch(tiny_recipe, objectives, store, monk
         in_search = sum(bool(c.scores) for c in store.candidates(run, "cma")) == 2
         if in_search and not stopped_at and options["past_key_values"].get_seq_length() > 0:
             stopped_at.append(step)
-            api.stop(run, store)
+            api.pause(run, store)
         return forward(self, *arguments, **options)
 
     with monkeypatch.context() as patch:

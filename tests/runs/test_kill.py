@@ -124,7 +124,7 @@ def test_one_worker_may_be_asked_to_stop_and_no_second_may_join(tiny_recipe, sto
     while len(recorded(store, run)) < len(before) + 3:
         assert time.monotonic() < end
         time.sleep(0.01)
-    api.stop(run, store)
+    api.pause(run, store)
     assert api.progress(run, store).state in ("stopping", "stopped")
     while api.progress(run, store).state != "stopped":
         assert time.monotonic() < end
