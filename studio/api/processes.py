@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from studio import zero_gpu
 from studio.runs import Store
 from studio.runs.lock import INSTANT, WORKER, is_held
 from studio.visitors import is_public
@@ -27,6 +28,8 @@ _LONG_LOG = 1 << 20
 def wake(store: Store | None = None) -> bool:
     """Start a worker where runs wait and none is at work; whether one was started."""
     store = store or Store()
+    if zero_gpu.available():
+        return False  # a process that outlives the page would be lent no GPU
     # a glance of somebody else at the lock must not be taken for a worker
     if not store.queue() or is_held(store, WORKER, INSTANT):
         return False

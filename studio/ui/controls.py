@@ -245,7 +245,7 @@ def duplicated(visit: Visit, run: str | None) -> list[Any]:
 
 def repeated(visit: Visit, run: str | None, seeds: float | None) -> Any:
     """The run's recipe queued again with other seeds, after the run's own."""
-    if visit.who.public:
+    if visit.who.public or zero_gpu.available():  # where no worker takes what is queued
         raise StudioError(
             "A public Studio queues one run at a time; repeat it on your own machine."
         )
