@@ -419,10 +419,13 @@ def prepare(visit: Visit) -> None:
 def _prepared() -> threading.Thread:
     """Once per server."""
 
+    def first() -> None:
+        chat.leave_a_core()
+        chat.warm(f"{api.bundled_runs()[0]}:best", store())
+
     def load() -> None:
         try:
-            _engine()
-            chat.warm(f"{api.bundled_runs()[0]}:best", store())
+            engine(first)
         except Exception:  # whoever asks will be told
             log.exception("loading the sample run's best")
 

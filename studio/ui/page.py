@@ -5,6 +5,7 @@ as ``?run=ID``), who watches it in the browser, everything else in the store. Re
 tab or another browser see the same.
 """
 
+import json
 import os
 import secrets
 from collections.abc import Iterator, Sequence
@@ -61,7 +62,8 @@ _HEAD = """<script>
         Object.defineProperty(navigator, 'language', {get: () => tag});
         Object.defineProperty(navigator, 'languages', {get: () => [tag]});
     }
-    document.documentElement.lang = navigator.language;
+    const first = navigator.language.split('-')[0];
+    document.documentElement.lang = LANGUAGES.includes(first) ? first : LANGUAGES[0];
     const theme = localStorage.getItem('evollm-theme');
     const address = new URL(window.location);
     if (theme && address.searchParams.get('__theme') !== theme) {
@@ -69,8 +71,10 @@ _HEAD = """<script>
         window.history.replaceState(null, '', address);
     }
 })();
-</script>"""
+</script>""".replace("LANGUAGES", json.dumps(list(NAMES)))
+#: A drop-down also tells its value when the keyboard leaves it.
 _SPEAK = """(language) => {
+    if (!language || language === document.documentElement.lang) return;
     localStorage.setItem('evollm-language', language);
     window.location.reload();
 }"""

@@ -5,6 +5,7 @@ Knows Gradio and the run store; refuses to know any tab.
 
 import logging
 import threading
+from collections.abc import Callable
 from functools import cache, lru_cache
 from importlib import import_module
 
@@ -34,13 +35,18 @@ def _load_engine() -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401
 
 
-def engine() -> None:
+def engine(first: Callable[[], None] | None = None) -> None:
     """Wait until torch and transformers are there: called before the first use of a model.
 
     Under a lock, because transformers' lazy modules break when two threads import them at once.
+
+    Args:
+        first: what comes before anybody else who waits here.
     """
     with _ENGINE:
         _load_engine()
+        if first:
+            first()
 
 
 def run_choices(runs: list[Run]) -> list[tuple[str, str]]:

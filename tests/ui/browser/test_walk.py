@@ -114,6 +114,7 @@ def test_the_theme_is_chosen_in_the_header_and_kept(visit):
 def test_tabs_and_controls_are_reached_with_the_keyboard(visit):
     page = visit()
     page.locator(".es-status").wait_for()
+    page.evaluate("window.stayed = true")
     reached = set()
     for _ in range(140):
         page.keyboard.press("Tab")
@@ -125,6 +126,7 @@ def test_tabs_and_controls_are_reached_with_the_keyboard(visit):
         )
     wanted = {"run", "language", "theme", "preset", "start", "field-name", "field-sources"}
     assert wanted <= {re.sub(r"-?\d*$", "", name or "") for name in reached} | reached, reached
+    assert page.evaluate("window.stayed"), "the page was loaded anew on the way"
     page.get_by_role("tab", name="Chat", exact=True).focus()
     page.keyboard.press("Enter")
     page.locator("#message textarea").wait_for()
