@@ -157,12 +157,7 @@ def heat_map(rows: Sequence[dict[str, Any]], number: int, language: str) -> str:
         for column in columns:
             row = cells[column]
             value = row["t"] if slerp else row["weight"]
-            share = 100 * abs(value) / top
-            sign = " negative" if value < 0 else ""
-            small = f"<small>{row['density']:.2f}</small>" if dense else ""
-            tds.append(
-                f'<td class="heat{sign}" style="--share:{share:.0f}%">{value:.2f}{small}</td>'
-            )
+            tds.append(heat(value, row["density"], top))
         body.append(f'<tr><th scope="row">{esc(place)}</th>{"".join(tds)}</tr>')
     head = "".join(f'<th scope="col">{esc(column)}</th>' for column in columns)
     note = "heat_note_t" if slerp else "heat_note" if dense else "heat_note_plain"
@@ -172,6 +167,14 @@ def heat_map(rows: Sequence[dict[str, Any]], number: int, language: str) -> str:
         f'<thead><tr><th scope="col">{esc(say(language, "group"))}</th>{head}</tr></thead>'
         f"<tbody>{''.join(body)}</tbody></table></div></figure>"
     )
+
+
+def heat(value: float, density: float | None, top: float) -> str:
+    """A cell of a recipe: a weight, as dark as its share of ``top``, and its density, if any."""
+    sign = " negative" if value < 0 else ""
+    share = 100 * abs(value) / top
+    small = "" if density is None else f"<small>{density:.2f}</small>"
+    return f'<td class="heat{sign}" style="--share:{share:.0f}%">{value:.2f}{small}</td>'
 
 
 def path(rows: Sequence[dict[str, Any]], lanes: Sequence[str], number: int, language: str) -> str:

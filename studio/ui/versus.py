@@ -12,6 +12,9 @@ from studio.ui import pieces, words
 from studio.ui.markup import esc
 from studio.ui.strings import say
 
+#: A weight (or t), and its density, if any.
+Cell = tuple[float, float | None]
+
 
 def recipes(one: Inside, other: Inside, language: str) -> str:
     """The recipes of two candidates: weights with their difference, or one beside the other."""
@@ -46,9 +49,10 @@ def _difference(one: Inside, other: Inside, language: str) -> tuple[str, str]:
     """Three columns a source: the one, the other, and what the other has more."""
     mine, theirs = _cells(one, language), _cells(other, language)
     slerp = any(row["t"] is not None for row in one.rows)
+    dense = any(row["density"] is not None for row in [*one.rows, *other.rows])
     columns = list(dict.fromkeys(column for _, column in mine))
     places = list(dict.fromkeys(place for place, _ in mine))
-    top = max([1.0] + [abs(value) for cells in (mine, theirs) for value in cells.values()])
+    top = max([1.0] + [abs(value) for cells in (mine, theirs) for value, _ in cells.values()])
     body = []
     for place in places:
         tds = []
@@ -57,20 +61,27 @@ def _difference(one: Inside, other: Inside, language: str) -> tuple[str, str]:
             if a is None or b is None:
                 tds.append('<td colspan="3">–</td>')
                 continue
-            tds += [_heat(a, top), _heat(b, top)]
-            tds.append(f'<td class="change"><b>{signed(b - a)}</b></td>')
+            tds += [pieces.heat(*a, top), pieces.heat(*b, top), _change(a, b)]
         body.append(f'<tr><th scope="row">{esc(place)}</th>{"".join(tds)}</tr>')
     heads = "".join(f'<th scope="colgroup" colspan="3">{esc(name)}</th>' for name in columns)
     under = (
         f'<th scope="col">#{one.number}</th><th scope="col">#{other.number}</th>'
         f'<th scope="col"><abbr title="{esc(say(language, "difference"))}">Δ</abbr></th>'
     ) * len(columns)
-    key = "versus_note_t" if slerp else "versus_note"
+    key = "versus_note_t" if slerp else "versus_note_dense" if dense else "versus_note"
     return say(language, key, a=one.number, b=other.number), (
         f'<div class="scroll"><table><thead><tr><th scope="col" rowspan="2">'
         f"{esc(say(language, 'group'))}</th>{heads}</tr><tr>{under}</tr></thead>"
         f"<tbody>{''.join(body)}</tbody></table></div>"
     )
+
+
+def _change(a: Cell, b: Cell) -> str:
+    """The cell of a difference: of the weights, and of the densities where both have one."""
+    small = ""
+    if a[1] is not None and b[1] is not None:
+        small = f"<small>{signed(b[1] - a[1])}</small>"
+    return f'<td class="change"><b>{signed(b[0] - a[0])}</b>{small}</td>'
 
 
 def signed(value: float) -> str:
@@ -83,21 +94,15 @@ def signed(value: float) -> str:
     return "0.00" if written[1:] == "0.00" else written.replace("-", "−")
 
 
-def _cells(found: Inside, language: str) -> dict[tuple[str, str], float]:
-    """(layer group, source) → weight, or t."""
+def _cells(found: Inside, language: str) -> dict[tuple[str, str], Cell]:
+    """(layer group, source) → (weight, density), or (t, None)."""
     cells = {}
     for row in found.rows:
         place = words.group(language, row["group"])
         place += f" · {row['filter']}" if row["filter"] else ""
         value = row["t"] if row["t"] is not None else row["weight"]
-        cells[place, row["source"] or "t"] = value
+        cells[place, row["source"] or "t"] = value, row["density"]
     return cells
-
-
-def _heat(value: float, top: float) -> str:
-    sign = " negative" if value < 0 else ""
-    share = 100 * abs(value) / top
-    return f'<td class="heat{sign}" style="--share:{share:.0f}%">{value:.2f}</td>'
 
 
 def questions(

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from studio import api
-from studio.api.inside import ahead, asked, references
+from studio.api.inside import Inside, ahead, asked, references
 from studio.errors import StudioError
 from studio.recipe import Recipe
 from studio.runs import Evaluation, Outcome, Store
-from studio.ui import front, front_candidate, front_plot, front_table, shared, strings
+from studio.ui import front, front_candidate, front_plot, front_table, shared, strings, versus
 from studio.ui.front_table import Order
 from studio.ui.wiring import Look, Visit
 from studio.visitors import Visitor
@@ -210,13 +210,25 @@ def test_a_question_beyond_the_last_is_the_last(run):
 # ── one beside another ────────────────────────────────────────────────────────────────────────
 
 
+def test_densities_are_compared_too():
+    def made(number: int, weight: float, density: float) -> Inside:
+        row = {"group": "layers 0-1", "filter": None, "source": "ja", "t": None}
+        return Inside(number, "parameter", ("ja",), (row | {"weight": weight, "density": density},))
+
+    shown = versus.recipes(made(1, 0.5, 0.25), made(2, 0.75, 0.2), "en")
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", shown)
+    assert cells == ["0.50<small>0.25</small>", "0.75<small>0.20</small>",
+                     "<b>+0.25</b><small>−0.05</small>"]  # fmt: skip
+    assert "densities" in shown
+
+
 def test_two_candidates_side_by_side(store, run):
     first, second = (c.id for c in store.ranked(run)[:2])
     shown = inside(run, str(first), str(second))
     assert 'class="es-figure es-versus' in shown[INSIDE] and "difference" in shown[INSIDE]
     assert f">#{first}</th>" in shown[INSIDE] and f">#{second}</th>" in shown[INSIDE]
     changes = re.findall(r'class="change"><b>([+−]?\d\.\d\d)</b>', shown[INSIDE])
-    weights = [float(w) for w in re.findall(r'%">(-?\d\.\d\d)</td>', shown[INSIDE])]
+    weights = [float(w) for w in re.findall(r'%">(-?\d\.\d\d)<', shown[INSIDE])]
     pairs = zip(weights[::2], weights[1::2], strict=True)
     assert changes and [float(c.replace("−", "-")) for c in changes] == pytest.approx(
         [b - a for a, b in pairs], abs=0.011

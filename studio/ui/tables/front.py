@@ -250,6 +250,12 @@ TABLE: dict[str, tuple[str, str, str]] = {
         "層グループごとの各元モデルの重みと差（#{b} − #{a}）。",
         "各层组中每个来源的权重及其差（#{b} − #{a}）。",
     ),
+    "versus_note_dense": (
+        "Weight of each source by layer group, and the difference, #{b} less #{a}; the small "
+        "numbers are the densities.",
+        "層グループごとの各元モデルの重みと差（#{b} − #{a}）。小さな数字は密度。",
+        "各层组中每个来源的权重及其差（#{b} − #{a}）；小数字为密度。",
+    ),
     "versus_note_t": (
         "How far each layer group goes to the second source, and the difference, #{b} less #{a}.",
         "層グループごとに第 2 の元モデルへどこまで進むかと差（#{b} − #{a}）。",
