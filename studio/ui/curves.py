@@ -3,9 +3,12 @@
 Reads the run's record and hands :mod:`studio.ui.plots` what it draws. Knows no Gradio.
 """
 
+from collections.abc import Iterable
+
 from studio import api
 from studio.recipe import PROPERTIES, Recipe
 from studio.runs import Store
+from studio.runs.records import FINISHED
 from studio.ui import pieces, plots, words
 from studio.ui.shared import metric_of
 from studio.ui.strings import say
@@ -17,10 +20,11 @@ def curves(run: str, recipe: Recipe, store: Store, language: str) -> str:
     if not found:
         return pieces.empty(say(language, "waiting"))
     several = len(tasks(recipe)) > 1
+    total = extent(run, recipe, (count for line in found.values() for count, _ in line), store)
     drawn = plots.curve(
         _lines(recipe, found, language),
         _references(run, tasks(recipe), store),
-        total=recipe.budget.candidates,
+        total=total,
         title=say(language, "curve_mean" if several else "curve"),
         x_label=say(language, "curve_x"),
         y_label=_y_label(metric(recipe), language),
@@ -30,12 +34,25 @@ def curves(run: str, recipe: Recipe, store: Store, language: str) -> str:
         drawn += plots.curve(
             _lines(recipe, covered, language),
             {},
-            total=recipe.budget.candidates,
+            total=total,
             title=say(language, "curve_hypervolume"),
             x_label=say(language, "curve_x"),
             y_label=say(language, "curve_y_hypervolume"),
         )
     return drawn
+
+
+def extent(run: str, recipe: Recipe, counts: Iterable[int], store: Store) -> int:
+    """How many candidates a search's axis has room for.
+
+    Args:
+        counts: how many each search has scored: where a finished run ended before its budget was
+            spent, no room is kept for the rest.
+    """
+    budget = recipe.budget.candidates
+    if store.run(run).status != FINISHED:
+        return budget
+    return min(max(counts, default=budget), budget) or budget
 
 
 def tasks(recipe: Recipe) -> list[str]:

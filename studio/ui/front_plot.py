@@ -11,7 +11,7 @@ from studio.errors import StudioError
 from studio.evolve.spaces import open_models
 from studio.recipe import PROPERTIES, Recipe, Stage
 from studio.runs import Candidate, Run, Store
-from studio.ui import pieces, plots, words
+from studio.ui import curves, pieces, plots, words
 from studio.ui.shared import engine, front_of, metric_of
 from studio.ui.strings import say
 
@@ -184,11 +184,15 @@ def _timeline(
     tasks = [name for name in recipe.objective_names() if name not in PROPERTIES]
     metric = metric_of(run.recipe, tasks[0])
     own = [stage for stage in recipe.stages() if not stage.baseline]
-    beginnings = {stage.name: n * recipe.budget.candidates for n, stage in enumerate(own)}
+    scored_by = {
+        stage.name: sorted((c for c in candidates if c.stage == stage.name), key=lambda c: c.id)
+        for stage in recipe.stages()
+    }
+    span = curves.extent(run.id, recipe, map(len, scored_by.values()), store)
+    beginnings = {stage.name: n * span for n, stage in enumerate(own)}
     points, lines = [], []
     for stage in recipe.stages():
-        start = _beginning(stage, beginnings)
-        scored = sorted((c for c in candidates if c.stage == stage.name), key=lambda c: c.id)
+        start, scored = _beginning(stage, beginnings), scored_by[stage.name]
         best, stairs = -1.0, []
         for place, candidate in enumerate(scored, start=start + 1):
             record = candidate.score > best and not candidate.broken
@@ -206,7 +210,7 @@ def _timeline(
         points,
         lines,
         [] if several else _references(run, store, language),
-        total=recipe.budget.candidates * len(own),
+        total=span * len(own),
         title=f"{say(language, 'timeline')}: {', '.join(tasks)}",
         note=say(language, "timeline_note"),
         names={

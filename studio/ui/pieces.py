@@ -60,7 +60,9 @@ def status(
         f"<dd>{value}</dd></div>"
         for key, value in facts
     )
-    share = 100 * p.done / p.total if p.total else 0
+    # a run that was told to finish is done, though it never asked for its whole budget
+    done = p.total if p.state == "finished" else p.done
+    share = 100 * done / p.total if p.total else 0
     message = (
         f'<p class="message">{esc(translate(language, p.run.message))}</p>' if p.run.message else ""
     )
@@ -68,7 +70,7 @@ def status(
         f'<section class="es-status" data-state="{p.state}" data-run="{esc(p.run.id)}">'
         f'<header><h3>{esc(p.run.name)}</h3><span class="state">{esc(state)}</span></header>'
         f'<div class="bar" role="progressbar" aria-valuemin="0" aria-valuemax="{p.total}" '
-        f'aria-valuenow="{p.done}" aria-label="{esc(say(language, "candidates"))}">'
+        f'aria-valuenow="{done}" aria-label="{esc(say(language, "candidates"))}">'
         f'<span style="width:{share:.2f}%"></span></div>{message}<dl>{cells}</dl></section>'
     )
 

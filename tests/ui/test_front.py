@@ -16,7 +16,16 @@ from studio.api.inside import Inside, ahead, asked, references
 from studio.errors import StudioError
 from studio.recipe import Recipe
 from studio.runs import Evaluation, Outcome, Store
-from studio.ui import front, front_candidate, front_plot, front_table, shared, strings, versus
+from studio.ui import (
+    curves,
+    front,
+    front_candidate,
+    front_plot,
+    front_table,
+    shared,
+    strings,
+    versus,
+)
 from studio.ui.front_table import Order
 from studio.ui.wiring import Look, Visit
 from studio.visitors import Visitor
@@ -130,6 +139,17 @@ def scored(store: Store, run: str, scores: list[float]) -> None:
         store.record_evaluation(
             run, Evaluation(f"candidate:{n}", "jmath", "dev", score, 3, 1.0, "", said)
         )
+
+
+def test_the_axis_of_a_finished_run_ends_where_its_searches_did(store):
+    run = store.create_run("short", RECIPE)
+    recipe = Recipe.from_yaml(RECIPE)
+    budget = recipe.budget.candidates
+    assert curves.extent(run, recipe, [7, 12], store) == budget  # it may still go on
+    store.set_status(run, "finished")
+    assert curves.extent(run, recipe, [7, 12], store) == 12
+    assert curves.extent(run, recipe, [budget + 1], store) == budget  # and CMA-ES's mean
+    assert curves.extent(run, recipe, [], store) == budget
 
 
 # ── questions ─────────────────────────────────────────────────────────────────────────────────

@@ -58,6 +58,13 @@ def outcome(score: float, **details) -> Outcome:
     return Outcome("test-0000", score, HACK, details, 5)
 
 
+def test_a_finished_run_is_done_though_it_left_some_of_its_budget():
+    shown = pieces.status(progress(state="finished"), "en")
+    assert 'aria-valuenow="120"' in shown and "width:100.00%" in shown
+    assert "30<small> / 120</small>" in shown
+    assert "width:25.00%" in pieces.status(progress(), "en")
+
+
 # ── the curve ─────────────────────────────────────────────────────────────────────────────────
 
 
