@@ -79,11 +79,15 @@ def recipe(row: int, store: Store) -> Recipe | None:
 
 
 def run_of(row: int, store: Store) -> Run | None:
-    """The run that stands for row 4, 5 or 6: a finished one of its recipe, else the newest."""
+    """The run that stands for row 4, 5 or 6: a finished one of its recipe, else the newest.
+
+    None that was told to finish before its budget was spent: the others are measured against it.
+    """
     wanted = recipe(row, store)
     if wanted is None:
         return None
     found = [run for run in store.runs() if _same(run, wanted)]
+    found = [run for run in found if not store.events(run.id, "enough")]
     return next((run for run in found if run.status == FINISHED), next(iter(found), None))
 
 

@@ -101,6 +101,15 @@ def test_nothing_is_run_again(store, monkeypatch):
     assert {run.id: run.version for run in store.runs()} == before
 
 
+def test_a_run_that_was_told_to_finish_early_stands_for_no_row(store):
+    bundled = paper.run_of(paper.PS, store)
+    run = store.create_run(bundled.name, bundled.recipe)
+    store.set_status(run, FINISHED)
+    assert paper.run_of(paper.PS, store).id == run  # the newest
+    store.append(run, "enough", {})
+    assert paper.run_of(paper.PS, store).id == bundled.id
+
+
 def test_a_row_that_was_interrupted_is_gone_on_with(store, monkeypatch):
     interrupted = paper.run_of(paper.DFS, store).id
     store.set_status(interrupted, STOPPED)

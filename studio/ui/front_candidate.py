@@ -107,11 +107,12 @@ def head(pick: Picked, seen: Seen | None, store: Store, language: str) -> str:
     ]
     if pick.best:
         facts.insert(0, say(language, "is_best"))
+    measured = api.measured(pick.run.id, candidate.id, store)
     scores = "".join(
         f"<div><dt>{esc(row['task'])} · {esc(say(language, row['split'] + '_split'))}</dt>"
         f"<dd>{esc(words.score(language, metric_of(pick.run.recipe, row['task']), row['score']))}"
         f"<small>{percent(row['low'])} – {percent(row['high'])}, n = {row['n']}</small></dd></div>"
-        for row in api.measured(pick.run.id, candidate.id, store)
+        for row in measured
     )
     properties = "".join(
         f"<div><dt>{esc(say(language, name))}</dt><dd>{esc(words.compact(value))}</dd></div>"
@@ -120,7 +121,9 @@ def head(pick: Picked, seen: Seen | None, store: Store, language: str) -> str:
     )
     note = ""
     if seen is not None:
-        note = say(language, "reported" if seen.split == "test" else "not_reported")
+        own = any(row["split"] == "test" for row in measured)
+        other = "other_not_reported" if own else "not_reported"
+        note = say(language, "reported" if seen.split == "test" else other)
     broken = ""
     if candidate.broken:
         why = say(language, "candidate_broken", why=translate(language, candidate.broken))

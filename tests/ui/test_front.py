@@ -199,6 +199,8 @@ def test_whoever_was_not_reported_shows_the_searchs_questions_and_says_so(store,
     assert "Not reported" in shown[HEAD] and "search&#x27;s questions" in shown[STRIP]
     assert f"evolved (#{other.id})" in shown[STRIP] and "best of this run" not in shown[HEAD]
     assert shown[STRIP].count('class="cells best"') == 1
+    beside = inside(run, other=str(other.id))
+    assert "The other was never asked the test questions" in beside[HEAD]
     # a task that is only reported was never put to it
     assert "never asked csv (2)" in inside(run, str(other.id), task="csv (2)")[STRIP]
 

@@ -233,6 +233,11 @@ TABLE: dict[str, tuple[str, str, str]] = {
         "報告対象ではなく、テスト問題は未実施：下は探索用の問題。",
         "未报告，从未做过测试题：下面是搜索所用的题目。",
     ),
+    "other_not_reported": (
+        "The other was never asked the test questions: below are the search's own.",
+        "もう一方はテスト問題が未実施：下は探索用の問題。",
+        "另一个从未做过测试题：下面是搜索所用的题目。",
+    ),
     "candidate_broken": ("Broken: {why}", "異常：{why}", "异常：{why}"),
     "never_asked": (
         "This candidate was never asked {task}.",
