@@ -56,9 +56,14 @@ class Chat:
 
 @dataclass
 class Watched:
-    """The run whose talk a page shows: answers to another's question are not drawn there."""
+    """The run whose talk a page shows: answers to another's question are not drawn there.
+
+    Attributes:
+        best: whether that run has a best candidate to talk to.
+    """
 
     run: str | None = None
+    best: bool = False
 
 
 def build(wires: Wires, run: gr.Dropdown) -> Chat:
@@ -131,10 +136,10 @@ def build(wires: Wires, run: gr.Dropdown) -> Chat:
     panel = Panel(
         name="chat",
         parts=[*models, past, now, examples],
-        key=lambda look: (look.run.status, look.progress.done // 8),
+        key=lambda look: (look.run.status, -(-look.progress.done // 8)),
         draw=draw,
         blank=lambda language: [gr.skip()] * (SPEAKERS + 3),
-        given=[watched],
+        given=[watched, *models],
     )
     return Chat(models, [panel])
 
@@ -161,7 +166,7 @@ def _decoding() -> list[gr.components.Component]:
             elem_id="temperature",
         )  # fmt: skip
         top_p = gr.Slider(0.05, 1, 1, step=0.05, label=text("top_p"), elem_id="top-p")
-        seed = gr.Number(0, label=text("seed"), precision=0, minimum=0, elem_id="chat-seed")
+        seed = gr.Number(0, label=text("seed"), precision=0, elem_id="chat-seed")
         penalty = gr.Slider(
             1, 2, 1, step=0.05, label=text("repetition_penalty"), elem_id="repetition-penalty"
         )
@@ -379,13 +384,13 @@ def _something(talk: Talk) -> Talk:
 # ── what the run offers ───────────────────────────────────────────────────────────────────────
 
 
-def draw(look: Look, watched: Watched) -> list[Any]:
+def draw(look: Look, watched: Watched, *chosen: str | None) -> list[Any]:
     """Whom one can talk to, what was said about this run, and questions to try.
 
     A talk begins with the run's best beside a source: the one that sees, where there are pictures.
+    A page that was there first has the first source ``chosen``, until there is a best.
     """
     visit, run, language = look.visit, look.run, look.visit.language
-    watched.run = run.id
     recipe = Recipe.from_yaml(run.recipe)
     names = [name for name in (*recipe.sources, recipe.base) if name]
     numbered = [
@@ -396,9 +401,11 @@ def draw(look: Look, watched: Watched) -> list[Any]:
         choices.insert(0, (f"{say(language, 'best_candidate')} ({run.name})", f"{run.id}:best"))
     more = [(say(language, "nobody"), ""), *choices]
     menus = [gr.update(choices=more if number else choices) for number in range(SPEAKERS)]
-    if not look.fresh:
-        return [*menus, gr.skip(), gr.skip(), gr.skip()]
+    appeared = bool(numbered) and not watched.best and _models(*chosen) == names[:1]
+    watched.run, watched.best = run.id, bool(numbered)
     talk = talk_of(visit, run.id)
+    if not look.fresh and (talk.models or not appeared):
+        return [*menus, gr.skip(), gr.skip(), gr.skip()]
     values = talk.models or [choices[0][1], _beside(recipe) if numbered else ""]
     values = [*values, *[""] * SPEAKERS][:SPEAKERS]
     menus = [menu | {"value": value} for menu, value in zip(menus, values, strict=True)]

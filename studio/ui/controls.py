@@ -77,7 +77,7 @@ def build(wires: Wires, run: gr.Dropdown, editor: editors.Editor, driven: gr.Sta
         )  # fmt: skip
         with gr.Row(elem_classes="es-repeat", visible=not is_public()):
             seeds = gr.Number(
-                3, label=text("seeds"), precision=0, minimum=1, maximum=100, min_width=100,
+                3, label=text("seeds"), precision=0, min_width=100,
                 elem_id="seeds",
             )  # fmt: skip
             repeat = _button("repeat")
@@ -252,7 +252,7 @@ def repeated(visit: Visit, run: str | None, seeds: float | None) -> Any:
     recipe = api.duplicate(visit.who.run(store(), run).id, store())
     document = recipe.model_dump(mode="json")
     document["seed"] = (recipe.seed + 1) % 2**32
-    runs = api.repeat(Recipe.from_dict(document), int(seeds or 1), store(), visit.who.owner)
+    runs = api.repeat(Recipe.from_dict(document), int(seeds or 0), store(), visit.who.owner)
     for one in runs:
         remember_starter(visit, one, store())
     note(visit, "repeated", n=len(runs))

@@ -65,8 +65,9 @@ def build(recipe: Recipe) -> dict[str, gr.components.Component]:
         shown = {"value": values[key], "label": text(key)} | options | looks.get(key, {})
         made[key] = kind(elem_id=f"field-{key}", **shown)
 
-    def number(key: str, minimum: int, **options: Any) -> None:
-        add(gr.Number, key, precision=0, minimum=minimum, min_width=120, **options)
+    def number(key: str, **options: Any) -> None:
+        # no bounds: the recipe has them, and says which field is meant, in the page's language
+        add(gr.Number, key, precision=0, min_width=120, **options)
 
     def choice(key: str, choices: list[Any], **options: Any) -> None:
         add(gr.Dropdown, key, choices=choices, **options)
@@ -83,9 +84,9 @@ def build(recipe: Recipe) -> dict[str, gr.components.Component]:
     add(gr.Dropdown, "objectives", multiselect=True, info=text("objectives_info"))
     add(gr.Textbox, "options", info=text("options_info"), lines=2)
     with gr.Row():
-        number("examples", 1, placeholder=text("all"))
-        number("budget", 1)
-        number("population", 4)
+        number("examples", placeholder=text("all"))
+        number("budget")
+        number("population")
         add(gr.Number, "hours", placeholder="∞", min_width=120)
     with gr.Row():
         methods = [(METHOD_NAMES.get(key, key), key) for key in get_args(MethodName)]
@@ -93,11 +94,11 @@ def build(recipe: Recipe) -> dict[str, gr.components.Component]:
         sizes = ["1", "2", "4", "8", (text("whole_model"), "all")]
         choice("granularity", sizes, allow_custom_value=True, min_width=120)
     with gr.Row():
-        number("repeats", 1)
+        number("repeats")
         scalings = [(text("automatic"), "auto"), (text("scale_matrix"), "matrix"),
                     (text("scale_network"), "network"), (text("off"), "off")]  # fmt: skip
         choice("scaling", scalings, min_width=150)
-        number("max_length", 2, placeholder="∞")
+        number("max_length", placeholder="∞")
     with gr.Row():
         choice(
             "lenders",
@@ -111,7 +112,7 @@ def build(recipe: Recipe) -> dict[str, gr.components.Component]:
         choice("scheme", schemes, min_width=240)
     with gr.Row():
         add(gr.Dropdown, "optimizer", min_width=150)
-        number("seed", 0)
+        number("seed")
     with gr.Row():
         bits = {"fp32": 32, "bf16": 16, "fp16": 16, "int8": 8, "nf4": 4}
         precisions = [(f"{key} ({n} bit)", key) for key, n in bits.items()]

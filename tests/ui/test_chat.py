@@ -2,13 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from studio import api, talks
 from studio import chat as speaking
 from studio.errors import StudioError
 from studio.recipe import Recipe
-from studio.runs import Store
+from studio.runs import Evaluation, Outcome, Store
 from studio.tasks import load_task
 from studio.ui import chat, strings, turns
 from studio.ui.pictures import Chosen
@@ -307,6 +308,26 @@ def test_a_run_at_work_changes_menus_only(store, run):
     drawn = chat.draw(look(store, run, fresh=False), chat.Watched())
     assert all("value" not in menu for menu in drawn[:3])
     assert all(part["__type__"] == "update" for part in drawn[3:])
+
+
+def test_a_page_that_was_there_first_turns_to_the_best_once_there_is_one(store, run, told):
+    store.record_ask(run, "cma", 0, [(0, np.zeros(2))])
+    store.record_evaluation(
+        run, Evaluation("candidate:0", "jmath", "dev", 1.0, 1, 1.0, "",
+                        (Outcome("dev-0000", 1.0, "42", {}, 3),))
+    )  # fmt: skip
+    first = Recipe.from_yaml(store.run(run).recipe).sources[0]
+
+    def values(*chosen: str, **watched) -> list:
+        shown = chat.draw(look(store, run, fresh=False), chat.Watched(run, **watched), *chosen)
+        return [menu.get("value") for menu in shown[:3]]
+
+    assert values(first, "", "")[0] == f"{run}:best" != first
+    assert values("another", "", "") == [None] * 3  # the visitor's own choice
+    assert values(first, "another", "") == [None] * 3
+    assert values(first, "", "", best=True) == [None] * 3  # it was offered before
+    list(chat.ask(visit(), "1+1", None, *given(run, first)))
+    assert values(first, "", "") == [None] * 3  # a talk goes on as it is
 
 
 def test_whom_answers_are_said_to_be_of():
