@@ -131,8 +131,9 @@ def _stands(look: Look) -> Any:
 def draw(look: Look) -> list[Any]:
     """Where the run stands, and what this visitor can do about it."""
     may, state = look.visit.who.changes(look.run), look.progress.state
+    searching = look.progress.best is not None and look.progress.done < look.progress.total
     able = {
-        "finish": look.progress.best is not None and not _finishing(look.run),
+        "finish": searching and not _finishing(look.run),
         "delete": look.run.id not in _bundled(),  # it would be back with the next start
     }
     shown = [
