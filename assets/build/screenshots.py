@@ -20,6 +20,7 @@ sys.path.insert(0, str(ROOT))
 
 from studio.ui.strings import say  # noqa: E402
 from tests.ui.browser.conftest import CHROMIUM, served  # noqa: E402
+from tests.ui.browser.driving import settled  # noqa: E402
 
 OUT = ROOT / "assets" / "screenshots"
 #: Tab by the key of its name → the file's name.
@@ -76,7 +77,8 @@ def _prepare(page: Page, tab: str) -> None:
         page.locator("#talk-now .words").first.wait_for()
         page.wait_for_timeout(4000)
     page.mouse.move(0, 0)
-    page.wait_for_timeout(3000)
+    settled(page)
+    page.wait_for_timeout(1000)
 
 
 if __name__ == "__main__":

@@ -52,8 +52,8 @@ _ADDRESS = """(run) => {
     }
     return run;
 }"""
-#: Before Gradio begins: the language and the theme that were chosen here before. Gradio follows the
-#: browser in the one and the address in the other.
+#: Before Gradio begins: the language and the theme that were chosen here before, of which Gradio
+#: follows the browser in the one and the address in the other; and what keys do.
 _HEAD = """<script>
 (() => {
     const language = localStorage.getItem('evollm-language');
@@ -70,6 +70,10 @@ _HEAD = """<script>
         address.searchParams.set('__theme', theme);
         window.history.replaceState(null, '', address);
     }
+    // Tab leaves the recipe's editor, which would indent with it: nobody is caught there.
+    document.addEventListener('keydown', (event) => {
+        if (event.key === 'Tab' && event.target.closest?.('.cm-content')) event.stopPropagation();
+    }, true);
 })();
 </script>""".replace("LANGUAGES", json.dumps(list(NAMES)))
 #: A drop-down also tells its value when the keyboard leaves it.

@@ -34,3 +34,13 @@ def upload(page, chooser: str, file) -> None:
     with page.expect_file_chooser() as opened:
         page.locator(chooser).click()
     opened.value.set_files(file)
+
+
+def settled(page) -> None:
+    """Wait until nothing on the page is being loaded, faded in or drawn."""
+    page.wait_for_timeout(400)
+    page.wait_for_function(
+        """() => !document.querySelector('.generating, .progress-text') &&
+            ![...document.querySelectorAll('#tabs .html-container, #tabs .prose')].some(
+                (e) => e.checkVisibility() && Number(getComputedStyle(e).opacity) < 1)"""
+    )

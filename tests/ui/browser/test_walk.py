@@ -7,7 +7,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 
 from studio.ui.strings import TABLE, say
-from tests.ui.browser.driving import tab
+from tests.ui.browser.driving import settled, tab
 
 TABS = ("models_tab", "evolve", "front_tab", "chat", "take_home", "paper")
 LOCALES = {"en": "en-US", "ja": "ja-JP", "zh": "zh-CN"}
@@ -40,16 +40,6 @@ def faults(page) -> list[str]:
             if not own:
                 found.append(f"{fault['id']}: {where}: {node['html'][:200]}")
     return found
-
-
-def settled(page) -> None:
-    """Wait until nothing on the page is being loaded, faded in or drawn."""
-    page.wait_for_timeout(400)
-    page.wait_for_function(
-        """() => !document.querySelector('.generating, .progress-text') &&
-            ![...document.querySelectorAll('#tabs .html-container, #tabs .prose')].some(
-                (e) => e.checkVisibility() && Number(getComputedStyle(e).opacity) < 1)"""
-    )
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
