@@ -5,7 +5,7 @@ import re
 import pytest
 
 from studio.ui.strings import say
-from tests.ui.browser.driving import tab
+from tests.ui.browser.driving import settled, tab
 
 #: Japanese fonts that come with each platform, for text and for code.
 PLATFORMS = {
@@ -36,6 +36,7 @@ STACKS = """
 
 def japanese_text(page) -> int:
     """How many elements show Japanese; every one in a Japanese font of the page's own stacks."""
+    settled(page)  # what is drawn anew loses its mark
     count = page.evaluate(KANA)
     session = page.context.new_cdp_session(page)
     session.send("DOM.enable")
