@@ -21,7 +21,7 @@ def test_a_run_is_stopped_resumed_and_watched_to_its_end(tiny_recipe):
     watch.stop_button.click()
     assert watch.wait(PATIENCE) == "stopped"
     assert watch.stop_button.disabled and not watch.resume_button.disabled
-    assert "停止済み" in watch._status.value
+    assert "一時停止中" in watch._status.value
     done = api.progress(run, store).done
     assert 0 < done < 60
 
