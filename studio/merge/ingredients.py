@@ -70,12 +70,11 @@ class Streamed:
             numbers = numbers - self._base(start, stop).float()
         return numbers.to(self._device, self._dtype).float()
 
-    def held(self, count: int) -> Held:
-        """The same numbers in memory."""
-        numbers = torch.empty(count, dtype=self._dtype, device=self._device)
-        for start, stop in _spans(count, STREAM_CHUNK):
+    def read_into(self, numbers: Tensor) -> Tensor:
+        """Fill a flat tensor with the same numbers."""
+        for start, stop in _spans(numbers.numel(), STREAM_CHUNK):
             numbers[start:stop] = self.read(start, stop)
-        return Held(numbers)
+        return numbers
 
     def packed(self, shape: Sequence[int], kind: str) -> Packed:
         """The same numbers, packed."""
@@ -93,6 +92,42 @@ class _Zero:
 
     def read(self, start: int, stop: int) -> Tensor:
         return torch.zeros(stop - start, device=self._device)
+
+
+@dataclass(frozen=True)
+class Resident:
+    """One tensor of a space's models, in memory.
+
+    Attributes:
+        base: what is merged is added to, ``[count]``; None where the method adds to none.
+        vectors: task vectors, or the sources themselves, of the same dtype, ``[sources, count]``.
+        keys: of the masks, one per source.
+        cosine: between the two whole sources, for slerp.
+    """
+
+    method: Method
+    base: Tensor | None
+    vectors: Tensor
+    keys: Sequence[tuple[int, int]]
+    cosine: float | None
+
+    @classmethod
+    def of(
+        cls, space: ParameterSpace, name: str, dtype: torch.dtype, device: torch.device | str
+    ) -> "Resident":
+        """The tensor ``name`` of the space's models."""
+        count = math.prod(space.tensors[name])
+        below = space.base.reader(name) if space.base else None
+        readers = [source.reader(name) for source in space.sources]
+        vectors = torch.empty(len(readers), count, dtype=dtype, device=device)
+        for vector, reader in zip(vectors, readers, strict=True):
+            Streamed(reader, below, dtype, device).read_into(vector)
+        base = None
+        if below:
+            base = torch.empty(count, dtype=dtype, device=device)
+            Streamed(below, None, dtype, device).read_into(base)
+        keys = [masks.key(space.seed, index, name) for index in range(len(readers))]
+        return cls(space.method, base, vectors, keys, _cosine(space.method, readers, count))
 
 
 @dataclass(frozen=True)
@@ -118,34 +153,30 @@ class Ingredients:
     chunk: int
 
     @classmethod
-    def held(
-        cls, space: ParameterSpace, name: str, dtype: torch.dtype, device: torch.device | str
-    ) -> "Ingredients":
-        """The tensor ``name`` of the space's models in memory, and the orders of its masks."""
-        method, count = space.method, math.prod(space.tensors[name])
-        below = space.base.reader(name) if space.base else None
-        readers = [source.reader(name) for source in space.sources]
-        vectors = [Streamed(reader, below, dtype, device).held(count) for reader in readers]
+    def held(cls, resident: "Resident") -> "Ingredients":
+        """A tensor in memory, and the orders of its masks."""
+        method, count = resident.method, resident.vectors.shape[1]
+        vectors = [Held(vector) for vector in resident.vectors]
+        device = resident.vectors.device
         orders: list[masks.Mask] | None = None
-        keys = [masks.key(space.seed, index, name) for index in range(len(vectors))]
         if method.masks == "random":
             orders = [
                 masks.Held(masks.random_order(key, count, device), masks.random_limit)
-                for key in keys
+                for key in resident.keys
             ]
         elif method.masks == "magnitude":
             orders = [
                 masks.Held(
-                    masks.magnitude_order(vector.numbers.float(), key),
+                    masks.magnitude_order(vector.float(), key),
                     lambda density: masks.magnitude_limit(density, count),
                 )
-                for vector, key in zip(vectors, keys, strict=True)
+                for vector, key in zip(resident.vectors, resident.keys, strict=True)
             ]
         chunk = GPU_CHUNK
-        if torch.device(device).type == "cpu":
+        if device.type == "cpu":
             chunk = CPU_CHUNK * (torch.get_num_threads() if count >= LARGE else 1)
-        base = Streamed(below, None, dtype, device).held(count) if below else None
-        return cls(method, count, base, vectors, orders, _cosine(method, readers, count), chunk)
+        base = None if resident.base is None else Held(resident.base)
+        return cls(method, count, base, vectors, orders, resident.cosine, chunk)
 
     @classmethod
     def packed(
@@ -168,7 +199,7 @@ class Ingredients:
             if source is anchor(space):
                 vectors.append(_Zero(device))
             elif count < SMALLEST_PACKED:
-                vectors.append(vector.held(count))
+                vectors.append(Held(vector.read_into(torch.empty(count, device=device))))
             else:
                 vectors.append(vector.packed(shape, kind))
         chunk = CPU_CHUNK * 8 if torch.device(device).type == "cpu" else GPU_CHUNK

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from studio.errors import StudioError
-from studio.merge.ingredients import Ingredients, anchor
+from studio.merge.fused import Fused, fuses
+from studio.merge.ingredients import Ingredients, Resident, anchor
 from studio.merge.parameter_space import ParameterSpace, Setting
 from studio.models.model import Model
 from studio.models.packed import Packed
@@ -125,7 +126,7 @@ class LiveModel:
 class _Whole:
     """A parameter that is overwritten by its merge."""
 
-    def __init__(self, ingredients: Ingredients, parameter: nn.Parameter):
+    def __init__(self, ingredients: Fused | Ingredients, parameter: nn.Parameter):
         self._ingredients, self._parameter = ingredients, parameter
 
     def become(self, setting: Setting, normalize: bool) -> None:
@@ -182,9 +183,16 @@ def _held(space: ParameterSpace, precision: str, device: torch.device, base: str
             f"{min(missing)}; use a checkpoint that transformers' save_pretrained wrote."
         )
     return model, {
-        name: _Whole(Ingredients.held(space, name, dtype, device), parameters[name])
+        name: _Whole(_prepared(Resident.of(space, name, dtype, device)), parameters[name])
         for name in space.tensors
     }
+
+
+def _prepared(resident: Resident) -> Fused | Ingredients:
+    """The tensor with what merges it: compiled where that can be."""
+    if fuses(resident.vectors.device, resident.vectors.dtype):
+        return Fused(resident)
+    return Ingredients.held(resident)
 
 
 def _packed(space: ParameterSpace, precision: str, device: torch.device, base: str) -> "_Built":

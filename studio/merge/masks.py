@@ -199,7 +199,7 @@ class Magnitudes:
     def limit(self, density: float) -> int:
         """The order of the last entry kept."""
         rank = magnitude_limit(density, self._count)  # its place among the orders, from 0
-        prefix, rank, size = _place(self._histogram, rank)
+        prefix, rank, size = place(self._histogram, rank)
         top, shift = prefix, 47
         while size > HASH_CHUNK and shift > 15:
             shift -= 16
@@ -207,7 +207,7 @@ class Magnitudes:
                 torch.bincount((orders >> shift) & 0xFFFF, minlength=1 << 16)
                 for orders in self._orders(top, prefix, shift + 16)
             ).cpu()
-            digit, rank, size = _place(histogram, rank)
+            digit, rank, size = place(histogram, rank)
             prefix = prefix << 16 | digit
         orders = torch.cat(list(self._orders(top, prefix, shift)))
         return int(orders.kthvalue(rank + 1).values)
@@ -240,7 +240,7 @@ class Magnitudes:
         return (descending << 32) | hashes(self._key, index)
 
 
-def _place(histogram: torch.Tensor, rank: int) -> tuple[int, int, int]:
+def place(histogram: torch.Tensor, rank: int) -> tuple[int, int, int]:
     """The bin in which the entry of a rank lies, its rank within, and the bin's size."""
     sums = histogram.cumsum(0)
     bin = int((sums <= rank).sum())

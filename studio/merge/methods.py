@@ -30,6 +30,7 @@ class Method:
         genes: which of "weight", "density" (per source) and "t" (per group) have an effect.
         masks: "random" (DARE), "magnitude" (TIES) or None.
         needs_base: merges task vectors onto a base; otherwise the sources themselves.
+        elects: whether a sign is elected for every entry (TIES).
         sources: the exact number of sources it takes, or None for one or more.
     """
 
@@ -37,6 +38,7 @@ class Method:
     reference: str
     genes: tuple[str, ...]
     masks: str | None
+    elects: bool
     needs_base: bool
     sources: int | None
     function: Callable[..., Tensor]
@@ -61,6 +63,7 @@ def merge_method(
     genes: tuple[str, ...],
     *,
     masks: str | None = None,
+    elects: bool = False,
     sources: int | None = None,
 ):
     """Enter a function into `METHODS`; its signature says whether it needs a base."""
@@ -68,7 +71,7 @@ def merge_method(
     def enter(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         needs_base = "base" in inspect.signature(function).parameters
         METHODS[function.__name__] = Method(
-            function.__name__, reference, genes, masks, needs_base, sources, function
+            function.__name__, reference, genes, masks, elects, needs_base, sources, function
         )
         return function
 
@@ -83,7 +86,8 @@ def truth(compare: Callable[..., Tensor], tensor: Tensor, number: float) -> Tens
     return compare(tensor, number, out=empty_like(tensor))
 
 
-def _divisor(weights: Sequence[float]) -> float:
+def divisor(weights: Sequence[float]) -> float:
+    """What ``normalize`` divides by: the summed weights, or 1 where they cancel."""
     total = sum(weights)
     return total if abs(total) >= 1e-8 else 1.0
 
@@ -122,7 +126,7 @@ def _elect(base: Tensor, deltas: list[Tensor], weights: Sequence[float], normali
 def linear(sources: Sequence[Tensor], weights: Sequence[float], normalize: bool = False) -> Tensor:
     """Weighted sum of the sources; with ``normalize`` their weighted average."""
     total = _combine(sources, weights)
-    return total / _divisor(weights) if normalize else total
+    return total / divisor(weights) if normalize else total
 
 
 @merge_method("arXiv:2212.04089, section 2", ("weight",))
@@ -132,11 +136,13 @@ def task_arithmetic(
     """The base plus a weighted sum of task vectors."""
     total = _combine(deltas, weights)
     if normalize:
-        total /= _divisor(weights)
+        total /= divisor(weights)
     return total.add_(base)
 
 
-@merge_method("arXiv:2306.01708, algorithm 1", ("weight", "density"), masks="magnitude")
+@merge_method(
+    "arXiv:2306.01708, algorithm 1", ("weight", "density"), masks="magnitude", elects=True
+)
 def ties(
     base: Tensor,
     deltas: Sequence[Tensor],
@@ -162,11 +168,16 @@ def dare_linear(
     kept = [d * k for d, k in zip(deltas, keep, strict=True)]
     total = _combine(kept, [w / p for w, p in zip(weights, densities, strict=True)])
     if normalize:
-        total /= _divisor(weights)
+        total /= divisor(weights)
     return total.add_(base)
 
 
-@merge_method("arXiv:2311.03099, section 3.2, on 2306.01708", ("weight", "density"), masks="random")
+@merge_method(
+    "arXiv:2311.03099, section 3.2, on 2306.01708",
+    ("weight", "density"),
+    masks="random",
+    elects=True,
+)
 def dare_ties(
     base: Tensor,
     deltas: Sequence[Tensor],
@@ -191,11 +202,16 @@ def slerp(sources: Sequence[Tensor], t: float, cosine: float | None = None) -> T
     first, second = sources
     if cosine is None:
         cosine = cosine_of([(first, second)])
+    return _combine(sources, slerp_weights(t, cosine))
+
+
+def slerp_weights(t: float, cosine: float) -> tuple[float, float]:
+    """How much of the first and of the second source a spherical interpolation takes."""
     if abs(cosine) > NEARLY_PARALLEL:
-        return _combine(sources, (1 - t, t))
+        return 1 - t, t
     angle = math.acos(cosine)
-    weights = [math.sin(share * angle) / math.sin(angle) for share in (1 - t, t)]
-    return _combine(sources, weights)
+    first, second = (math.sin(share * angle) / math.sin(angle) for share in (1 - t, t))
+    return first, second
 
 
 def cosine_of(pieces: Iterable[Sequence[Tensor]]) -> float:

