@@ -29,7 +29,7 @@ import torch
 from mergekit_agreement import write
 from publish import RESULTS, machine, publish
 
-from studio.merge.fused import Fused
+from studio.merge.fused import Fused, share_out
 from studio.merge.ingredients import Ingredients, Resident
 from studio.merge.parameter_space import ParameterSpace, layer_of
 from studio.models import Checkpoint
@@ -40,6 +40,8 @@ MOST = 6  # sources, where it is measured how the time grows with them
 MEMORY = """
 import json, sys, threading
 import numpy as np, torch, transformers
+from studio.merge.fused import Fused
+from studio.merge.ingredients import Resident
 from studio.merge.live import LiveModel
 from studio.merge.parameter_space import ParameterSpace
 from studio.models import Checkpoint
@@ -62,6 +64,12 @@ def watch():
         most[0] = max(most[0], held())
 
 
+# what compiled code takes is the library's, not the model's: one tensor of a few numbers
+layout = ParameterSpace(models[0], models[1:], method=method)
+name = min(layout.tensors, key=lambda name: np.prod(layout.tensors[name]))
+few = Fused(Resident.of(layout, name, torch.bfloat16, torch.device("cpu")))
+out = torch.empty(layout.tensors[name], dtype=torch.bfloat16).flatten()
+few.merge_into(out, layout.settings(layout.initial)[name], False)
 before = held()
 threading.Thread(target=watch, daemon=True).start()
 live = LiveModel(small, precision="bf16", device="cpu")
@@ -97,8 +105,14 @@ class Tensors:
     def candidate(self) -> None:
         space = self.space
         settings = space.settings(self._random.uniform(space.lower, space.upper))
+        share_out(
+            made.merging(out, settings[name], space.normalize)
+            for name, (made, out) in self._made.items()
+            if isinstance(made, Fused)
+        )
         for name, (made, out) in self._made.items():
-            made.merge_into(out, settings[name], space.normalize)
+            if not isinstance(made, Fused):
+                made.merge_into(out, settings[name], space.normalize)
 
 
 def mergekit(folders: Sequence[str], method: str, out: Path, repeat: int) -> list[float]:

@@ -11,9 +11,9 @@ tensor where it is large. Compiled code is kept beside this file, or where numba
 """
 
 import math
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -28,8 +28,10 @@ from studio.merge.parameter_space import Setting
 
 #: Entries at a time: a block of every source and what is made of it stay in a core's nearest cache.
 BLOCK = 1024
-#: Entries from which a tensor is worth a second core.
-SHARED = 1 << 17
+#: Entries that a core merges before it looks for more to do.
+PART = 1 << 20
+#: How far from where it should be a hash is looked for; beyond six it is once in 10⁹ times.
+DEVIATIONS = 6
 #: What numpy calls the numbers of a dtype that it has no name for.
 _VIEWS = {torch.float32: np.float32, torch.bfloat16: np.uint16}
 
@@ -58,6 +60,10 @@ class Fused:
 
     def merge_into(self, out: torch.Tensor, setting: Setting, normalize: bool) -> None:
         """Write the merged tensor into ``out``, of the vectors' dtype, flat ``[count]``."""
+        share_out([self.merging(out, setting, normalize)])
+
+    def merging(self, out: torch.Tensor, setting: Setting, normalize: bool) -> "Work":
+        """What `merge_into` does, for whoever shares it out with that of other tensors."""
         weights = setting.weights
         if setting.t is not None:
             weights, normalize = slerp_weights(setting.t, self._cosine), False
@@ -65,13 +71,21 @@ class Fused:
         if self._method.masks == "random":
             factors = [w / p for w, p in zip(weights, setting.densities, strict=True)]
         elect = self._method.elects
-        each = (
-            _numbers(out), self._base, self._vectors, np.array(factors, np.float32),
-            np.array(weights, np.float32), self._keys, self._limits(setting),
-            _MASKS[self._method.masks], elect, elect and normalize,
-            np.float32(divisor(weights) if normalize and not elect else 1.0),
-        )  # fmt: skip
-        in_parts(lambda start, stop: _merge(*each, start, stop), out.numel())
+
+        def begin() -> "list[Work]":
+            each = (
+                _numbers(out), self._base, self._vectors, np.array(factors, np.float32),
+                np.array(weights, np.float32), self._keys, self._limits(setting),
+                _MASKS[self._method.masks], elect, elect and normalize,
+                np.float32(divisor(weights) if normalize and not elect else 1.0),
+            )  # fmt: skip
+            count = out.numel()
+            return [
+                partial(_merge, *each, start, min(start + PART, count))
+                for start in range(0, count, PART)
+            ]
+
+        return begin
 
     def _limits(self, setting: Setting) -> np.ndarray:
         """What the masks compare with, uint32 ``[sources, 2]``: bits of magnitude, and hash."""
@@ -87,63 +101,71 @@ class Fused:
 class Place:
     """Where in a task vector, by magnitude, the last entry lies that TIES keeps.
 
-    As `masks.Magnitudes`: a histogram over the upper 16 of 31 bits, made once, says in which bin;
-    the entries there are looked at again, 16 bits of (magnitude, hash) at a time, until few enough
-    are left to sort out. No candidate sorts a vector.
+    As `masks.Magnitudes`, without sorting: a histogram over the upper 16 of 31 bits, made once,
+    says in which bin. Of float32 a second one, over the other bits of the entries there, says at
+    which magnitude; a bin of bfloat16 has one. Of those that are as large the hash decides: its
+    limit lies about where that of evenly spread hashes would, and those nearby are sorted out.
     """
 
     def __init__(self, vector: np.ndarray, key: np.ndarray):
         self._vector, self._key = vector, key
-        self._histogram = torch.from_numpy(self._count(-1, 0, 47))
+        counts = np.zeros(1 << 16, np.int64)
+        _upper(vector, counts)
+        # A fine-tune's differences are in a few thousand of the bins.
+        self._bins = counts.nonzero()[0].astype(np.uint16)
+        self._sums = counts[self._bins].cumsum()
 
     def limit(self, density: float) -> tuple[int, int]:
         """Magnitude bits and hash of the last entry kept."""
-        rank = masks.magnitude_limit(density, self._vector.size)
-        prefix, rank, size = masks.place(self._histogram, rank)
-        shift = 47
-        while size > masks.HASH_CHUNK and shift > 15:
-            found = torch.from_numpy(self._count(prefix, shift, shift - 16))
-            digit, rank, size = masks.place(found, rank)
-            prefix, shift = prefix << 16 | digit, shift - 16
-        orders = self._collect(prefix, shift, size)
-        order = int(np.partition(orders, rank)[rank])
-        return 0x7FFFFFFF - (order >> 32), order & 0xFFFFFFFF
+        rank = masks.magnitude_limit(density, self._vector.size)  # from the largest, from 0
+        bin, rank, size = _find(self._sums, rank)
+        upper = int(self._bins[bin])
+        descending = upper << 15 | 0x7FFF
+        if self._vector.itemsize == 4:
+            counts = np.zeros(1 << 15, np.int64)
+            _lower(self._vector, upper, counts)
+            lower, rank, size = _find(counts.cumsum(), rank)
+            descending = upper << 15 | lower
+        edge = 0x7FFFFFFF - descending
+        return edge, 0xFFFFFFFF if rank == size - 1 else self._hash(edge, rank, size)
 
-    def _count(self, prefix: int, above: int, below: int) -> np.ndarray:
-        """How many orders that begin with ``prefix`` have each of the next 16 bits."""
-        found: list[np.ndarray] = []
-
-        def part(start: int, stop: int) -> None:
-            histogram = np.zeros(1 << 16, np.int64)
-            _digits(self._vector, self._key, prefix, above, below, histogram, start, stop)
-            found.append(histogram)
-
-        in_parts(part, self._vector.size)
-        return sum(found[1:], found[0])
-
-    def _collect(self, prefix: int, above: int, size: int) -> np.ndarray:
-        """The ``size`` orders that begin with ``prefix``, all but ``above`` bits, in any order."""
-        found: list[np.ndarray] = []
-
-        def part(start: int, stop: int) -> None:
-            orders = np.empty(min(size, stop - start), np.int64)
-            count = _collect(self._vector, self._key, prefix, above, orders, start, stop)
-            found.append(orders[:count])
-
-        in_parts(part, self._vector.size)
-        return np.concatenate(found)
+    def _hash(self, edge: int, rank: int, size: int) -> int:
+        """The ``rank``-th smallest hash of the ``size`` entries of this magnitude."""
+        middle, wide = (rank + 0.5) / size, (DEVIATIONS * math.sqrt(rank + 1) + 2) / size
+        low, high = max(0, int((middle - wide) * 2**32)), min(2**32, int((middle + wide) * 2**32))
+        while True:
+            room = min(size, int((high - low) / 2**32 * size * 2) + 64)
+            near = np.empty(room, np.uint32)
+            below, found = _near(self._vector, self._key, edge, low, high, near)
+            if below <= rank < below + found <= below + room:
+                return int(np.partition(near[:found], rank - below)[rank - below])
+            low, high = 0, 2**32  # uneven after all: look at every one
 
 
-def in_parts(work: Callable[[int, int], None], count: int) -> None:
-    """``work(start, stop)`` over all of ``count``, on as many cores as torch computes on."""
-    threads = torch.get_num_threads() if count >= SHARED else 1
+def _find(sums: np.ndarray, rank: int) -> tuple[int, int, int]:
+    """The bin in which the entry of a rank lies, its rank within, and the bin's size."""
+    bin = int(sums.searchsorted(rank, side="right"))
+    before = int(sums[bin - 1]) if bin else 0
+    return bin, rank - before, int(sums[bin]) - before
+
+
+#: Something to be done on any core; it may leave more to do.
+Work = Callable[[], "list[Work] | None"]
+
+
+def share_out(work: Iterable[Work]) -> None:
+    """Do everything, and what it leaves to do, on as many cores as torch computes on."""
+    threads = torch.get_num_threads()
     if threads == 1:
-        work(0, count)
+        left = list(work)
+        while left:
+            left.extend(left.pop()() or ())
         return
-    share = BLOCK * math.ceil(count / threads / BLOCK)
-    parts = [(start, min(start + share, count)) for start in range(0, count, share)]
-    for done in [_pool(threads).submit(work, *part) for part in parts]:
-        done.result()
+    pool = _pool(threads)
+    going = {pool.submit(one) for one in work}
+    while going:
+        done, going = wait(going, return_when=FIRST_COMPLETED)
+        going |= {pool.submit(more) for one in done for more in one.result() or ()}
 
 
 @lru_cache(maxsize=1)
@@ -302,42 +324,53 @@ def _merge(
 
 
 @_compiled
-def _descending(entries, bits):
-    """Magnitude bits from the largest down."""
-    for j in range(entries.size):
-        bits[j] = np.uint32(0x7FFFFFFF) - (_bits(_wide(entries, j)) & np.uint32(0x7FFFFFFF))
+def _magnitude(entries, j):
+    """The bits of an entry's magnitude, from the largest down."""
+    return np.uint32(0x7FFFFFFF) - (_bits(_wide(entries, j)) & np.uint32(0x7FFFFFFF))
 
 
 @_compiled
-def _digits(vector, key, prefix, above, below, histogram, start, stop):
-    """Count the orders that begin with ``prefix``, all but ``above`` bits, by 16 bits of them."""
-    bits = np.empty(BLOCK, np.uint32)
-    for first in range(start, stop, BLOCK):
-        size = min(BLOCK, stop - first)
-        _descending(vector[first : first + size], bits)
-        for j in range(size):
-            order = np.int64(bits[j]) << 32
-            if prefix < 0:
-                histogram[order >> below] += 1
-            elif order >> max(above, 32) == prefix >> max(32 - above, 0):
-                order |= np.int64(_hash(first + j, key[0], key[1]))
-                if order >> above == prefix:
-                    histogram[(order >> below) & 0xFFFF] += 1
+def _upper(vector, counts):
+    """Count entries by the upper 16 bits of their magnitudes, from the largest down."""
+    for j in range(vector.size):
+        counts[_magnitude(vector, j) >> np.uint32(15)] += 1
 
 
 @_compiled
-def _collect(vector, key, prefix, above, orders, start, stop):
-    """Write down the orders that begin with ``prefix``, all but ``above`` bits; how many."""
-    bits = np.empty(BLOCK, np.uint32)
-    found = 0
-    for first in range(start, stop, BLOCK):
-        size = min(BLOCK, stop - first)
-        _descending(vector[first : first + size], bits)
-        for j in range(size):
-            order = np.int64(bits[j]) << 32
-            if order >> max(above, 32) == prefix >> max(32 - above, 0):
-                order |= np.int64(_hash(first + j, key[0], key[1]))
-                if order >> above == prefix:
-                    orders[found] = order
+def _lower(vector, upper, counts):
+    """Count the entries of such upper bits by the other 15."""
+    for j in range(vector.size):
+        magnitude = _magnitude(vector, j)
+        if magnitude >> np.uint32(15) == upper:
+            counts[magnitude & np.uint32(0x7FFF)] += 1
+
+
+@_compiled
+def _near(vector, key, edge, low, high, near):
+    """Of entries of this magnitude: how many hashes are below ``low``, and those below ``high``.
+
+    As many as there is room for are written down; all are counted.
+    """
+    places = np.arange(BLOCK).astype(np.uint32)
+    hashed = np.empty(BLOCK, np.uint32)
+    tied = np.empty(BLOCK, np.uint32)
+    descending, first_key, second_key = np.uint32(0x7FFFFFFF - edge), key[0], key[1]
+    below = found = 0
+    for first in range(0, vector.size, BLOCK):
+        entries, begin = vector[first : first + BLOCK], np.uint32(first)
+        some = 0
+        for j in range(entries.size):
+            hashed[j] = _hash(places[j] + begin, first_key, second_key)
+            tied[j] = _magnitude(entries, j) == descending
+            some += tied[j]
+        if not some:
+            continue
+        for j in range(entries.size):
+            if tied[j]:
+                if hashed[j] < low:
+                    below += 1
+                elif hashed[j] < high:
+                    if found < near.size:
+                        near[found] = hashed[j]
                     found += 1
-    return found
+    return below, found

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from studio.errors import StudioError
-from studio.merge.fused import Fused, fuses
+from studio.merge.fused import Fused, Work, fuses, share_out
 from studio.merge.ingredients import Ingredients, Resident, anchor
 from studio.merge.parameter_space import ParameterSpace, Setting
 from studio.models.model import Model
@@ -111,8 +111,12 @@ class LiveModel:
         """
         settings = self.space.settings(genome)
         self.genome = None  # a half-applied genome is nobody's
-        for name, target in self._targets.items():
-            target.become(settings[name], self.space.normalize)
+        normalize = self.space.normalize
+        share_out(
+            work
+            for name, target in self._targets.items()
+            for work in target.become(settings[name], normalize)
+        )
         self.genome = np.array(genome, dtype=np.float64)
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -123,14 +127,28 @@ class LiveModel:
         return {name: target.tensor() for name, target in self._targets.items()}
 
 
+class _Compiled:
+    """A parameter that is overwritten by its merge, on any core."""
+
+    def __init__(self, fused: Fused, parameter: nn.Parameter):
+        self._fused, self._parameter = fused, parameter
+
+    def become(self, setting: Setting, normalize: bool) -> list[Work]:
+        return [self._fused.merging(self._parameter.view(-1), setting, normalize)]
+
+    def tensor(self) -> Tensor:
+        return self._parameter.detach()
+
+
 class _Whole:
     """A parameter that is overwritten by its merge."""
 
-    def __init__(self, ingredients: Fused | Ingredients, parameter: nn.Parameter):
+    def __init__(self, ingredients: Ingredients, parameter: nn.Parameter):
         self._ingredients, self._parameter = ingredients, parameter
 
-    def become(self, setting: Setting, normalize: bool) -> None:
+    def become(self, setting: Setting, normalize: bool) -> list[Work]:
         self._ingredients.merge_into(self._parameter.view(-1), setting, normalize)
+        return []
 
     def tensor(self) -> Tensor:
         return self._parameter.detach()
@@ -142,12 +160,13 @@ class _OntoBase:
     def __init__(self, ingredients: Ingredients, parameter: nn.Parameter, base: Tensor):
         self._ingredients, self._parameter, self._base = ingredients, parameter, base.flatten()
 
-    def become(self, setting: Setting, normalize: bool) -> None:
+    def become(self, setting: Setting, normalize: bool) -> list[Work]:
         share = self._ingredients.share(setting, normalize)
         flat = self._parameter.view(-1)
         for start, delta in self._ingredients.merge(setting, normalize):
             piece = slice(start, start + delta.numel())
             flat[piece] = delta.add_(self._base[piece].to(delta.device).float(), alpha=share)
+        return []
 
     def tensor(self) -> Tensor:
         return self._parameter.detach()
@@ -159,17 +178,18 @@ class _Apart:
     def __init__(self, ingredients: Ingredients, layer: PackedLinear, delta: Packed):
         self._ingredients, self._layer, self._delta = ingredients, layer, delta
 
-    def become(self, setting: Setting, normalize: bool) -> None:
+    def become(self, setting: Setting, normalize: bool) -> list[Work]:
         self._layer.factor = self._ingredients.share(setting, normalize)
         for start, delta in self._ingredients.merge(setting, normalize):
             self._delta.write(start, delta)
+        return []
 
     def tensor(self) -> Tensor:
         base = self._layer.base.to(self._delta.device).dense(torch.float32)
         return self._delta.dense(torch.float32).add_(base, alpha=self._layer.factor)
 
 
-_Target = _Whole | _OntoBase | _Apart
+_Target = _Compiled | _Whole | _OntoBase | _Apart
 _Built = tuple["PreTrainedModel", dict[str, _Target]]
 
 
@@ -182,17 +202,14 @@ def _held(space: ParameterSpace, precision: str, device: torch.device, base: str
             f"{space.template.name} cannot be merged: weights and layout disagree about "
             f"{min(missing)}; use a checkpoint that transformers' save_pretrained wrote."
         )
-    return model, {
-        name: _Whole(_prepared(Resident.of(space, name, dtype, device)), parameters[name])
-        for name in space.tensors
-    }
-
-
-def _prepared(resident: Resident) -> Fused | Ingredients:
-    """The tensor with what merges it: compiled where that can be."""
-    if fuses(resident.vectors.device, resident.vectors.dtype):
-        return Fused(resident)
-    return Ingredients.held(resident)
+    targets: dict[str, _Target] = {}
+    for name in space.tensors:
+        resident = Resident.of(space, name, dtype, device)
+        if fuses(device, dtype):
+            targets[name] = _Compiled(Fused(resident), parameters[name])
+        else:
+            targets[name] = _Whole(Ingredients.held(resident), parameters[name])
+    return model, targets
 
 
 def _packed(space: ParameterSpace, precision: str, device: torch.device, base: str) -> "_Built":

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from numba import njit
 
 from studio.merge import fused, masks
-from studio.merge.fused import BLOCK, SHARED, Fused, Place
+from studio.merge.fused import BLOCK, PART, Fused, Place
 from studio.merge.ingredients import Ingredients, Resident
 from studio.merge.methods import METHODS
 from studio.merge.parameter_space import Setting
@@ -72,23 +72,22 @@ def test_whatever_the_setting(method, half, count, weights, density, normalize, 
     assert torch.equal(compiled, plain)
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_a_tensor_that_cores_share(dtype, monkeypatch):
-    count = SHARED + 3 * BLOCK + 5
-    made = resident("ties", dtype, count)
-    asked = setting("ties", [0.5, 0.7, 0.3], [0.5, 0.2, 0.9])
-    alone = torch.empty(count, dtype=dtype)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    Fused(made).merge_into(alone, asked, False)
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("method", ["ties", "dare_ties"])
+def test_a_tensor_in_parts_on_several_cores(method, threads, monkeypatch):
+    count, asked = 3 * 2 * BLOCK + 5, setting(method, [0.5, 0.7, 0.3], [0.5, 0.2, 0.9])
+    made = resident(method, torch.float32, count)
+    whole, _ = both(made, asked, False)
     parts = []
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(fused, "PART", 2 * BLOCK)
     monkeypatch.setattr(fused, "_merge", _listening(fused._merge, parts))
-    shared = torch.empty(count, dtype=dtype)
-    Fused(made).merge_into(shared, asked, False)
-    assert torch.equal(shared, alone)
-    parts.sort()
-    assert len(parts) == 3 and parts[0][0] == 0 and parts[-1][1] == count
-    assert all(stop == start for (_, stop), (start, _) in zip(parts, parts[1:], strict=False))
+    out = torch.empty(count)
+    Fused(made).merge_into(out, asked, False)
+    assert torch.equal(out, whole) and PART > count
+    assert sorted(parts) == [
+        (start, min(start + 2 * BLOCK, count)) for start in range(0, count, 2 * BLOCK)
+    ]
 
 
 def _listening(merge, parts: list):
@@ -99,20 +98,40 @@ def _listening(merge, parts: list):
     return call
 
 
-def test_what_fails_in_a_core_is_told():
-    def work(start: int, stop: int) -> None:
-        raise MemoryError(f"{start}")
+@pytest.mark.parametrize("threads", [1, 3])
+def test_work_that_leaves_more_to_do(threads, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    done = []
 
-    with pytest.raises(MemoryError):
-        fused.in_parts(work, 4 * SHARED)
+    def work(depth: int):
+        def do():
+            done.append(depth)
+            return [work(depth - 1)] * 2 if depth else None
+
+        return do
+
+    fused.share_out([work(3), work(1)])
+    assert sorted(done) == sorted([3, *[2] * 2, *[1] * 4, *[0] * 8, 1, 0, 0])
+    fused.share_out([])
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_what_fails_on_a_core_is_told(threads, monkeypatch):
+    def work() -> None:
+        raise MemoryError("full")
+
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    with pytest.raises(MemoryError, match="full"):
+        fused.share_out([work] * 4)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("kind", ["spread", "tied", "zero", "one bin"])
 @pytest.mark.parametrize("density", [0.05, 0.3, 0.999, 1.0])
-def test_the_place_of_the_last_entry_kept(kind, density, dtype, monkeypatch):
-    """Also where so many entries share a bin that it is looked into 16 bits at a time."""
-    monkeypatch.setattr(masks, "HASH_CHUNK", 64)
+@pytest.mark.parametrize("deviations", [6, 0])
+def test_the_place_of_the_last_entry_kept(kind, density, deviations, dtype, monkeypatch):
+    """Also where it is not near where it should be."""
+    monkeypatch.setattr(fused, "DEVIATIONS", deviations)
     count, random = 20_000, torch.Generator().manual_seed(1)
     vector = {
         "spread": lambda: torch.randn(count, generator=random),
