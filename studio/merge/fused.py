@@ -32,17 +32,15 @@ BLOCK = 1024
 PART = 1 << 20
 #: How far from where it should be a hash is looked for; beyond six it is once in 10⁹ times.
 DEVIATIONS = 6
-#: What numpy calls the numbers of a dtype that it has no name for.
-_VIEWS = {torch.float32: np.float32, torch.bfloat16: np.uint16}
 
 _NONE, _RANDOM, _MAGNITUDE = 0, 1, 2
 _MASKS = {None: _NONE, "random": _RANDOM, "magnitude": _MAGNITUDE}
 _compiled = njit(nogil=True, cache=True, error_model="numpy")
 
 
-def fuses(device: torch.device, dtype: torch.dtype) -> bool:
+def fuses(device: torch.device | str, dtype: torch.dtype) -> bool:
     """Whether numbers of a dtype on a device can be merged here."""
-    return device.type == "cpu" and dtype in _VIEWS
+    return torch.device(device).type == "cpu" and dtype in (torch.float32, torch.bfloat16)
 
 
 class Fused:

@@ -4,6 +4,7 @@ Knows the model's parameters and how to overwrite them; refuses to know where ge
 what the model is asked. Contract 6 holds for its users: one live model, one user at a time.
 """
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,6 +30,8 @@ from studio.models.precision import QUANTIZED, default_device, dtype_of
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
+    from studio.merge.fused_gpu import FusedOnGpu
+
 
 def speaker(space: ParameterSpace) -> Model:
     """The model whose tokenizer, chat template and generation config the merge takes.
@@ -47,8 +50,9 @@ class LiveModel:
     """A transformers model whose parameters become those of one candidate after another.
 
     In "fp32" and "bf16" it holds, beside the model's own parameters, the base and the task vectors
-    (4 or 2 bytes an entry) and 4 bytes per entry and source for the masks of DARE or TIES, prepared
-    once. Merging is deterministic: a genome always gives the same parameters.
+    (4 or 2 bytes an entry). On a CPU the merge is compiled; elsewhere 4 bytes per entry and source
+    hold the masks of DARE or TIES, prepared once. Merging is deterministic: a genome always gives
+    the same parameters.
 
     In "int8" and "nf4" the sources are held as packed task vectors, and every linear layer
     computes with two packed parts, base and merged delta; a candidate overwrites the delta alone.
@@ -143,7 +147,7 @@ class _Compiled:
 class _Whole:
     """A parameter that is overwritten by its merge."""
 
-    def __init__(self, ingredients: Ingredients, parameter: nn.Parameter):
+    def __init__(self, ingredients: "Ingredients | FusedOnGpu", parameter: nn.Parameter):
         self._ingredients, self._parameter = ingredients, parameter
 
     def become(self, setting: Setting, normalize: bool) -> list[Work]:
@@ -207,9 +211,21 @@ def _held(space: ParameterSpace, precision: str, device: torch.device, base: str
         resident = Resident.of(space, name, dtype, device)
         if fuses(device, dtype):
             targets[name] = _Compiled(Fused(resident), parameters[name])
+        elif _fuses_on_gpu(device, dtype):
+            from studio.merge.fused_gpu import FusedOnGpu
+
+            targets[name] = _Whole(FusedOnGpu(resident), parameters[name])
         else:
             targets[name] = _Whole(Ingredients.held(resident), parameters[name])
     return model, targets
+
+
+def _fuses_on_gpu(device: torch.device, dtype: torch.dtype) -> bool:
+    if device.type != "cuda" or find_spec("triton") is None:
+        return False
+    from studio.merge.fused_gpu import works
+
+    return works(device, dtype)
 
 
 def _packed(space: ParameterSpace, precision: str, device: torch.device, base: str) -> "_Built":

@@ -356,22 +356,25 @@ class ParameterSpace:
     ) -> int:
         """Bytes of the device's memory that `live` takes, without what a merge needs in passing.
 
-        Model and base; per source a task vector and, unless it is packed, 4 bytes for masks.
+        Model and base; per source a task vector and, unless it is packed or the merge compiled for
+        the CPU, 4 bytes for masks.
         """
+        from studio.merge.fused import fuses
         from studio.models.precision import QUANTIZED, default_device, dtype_of
 
-        count = len(self.sources)
+        count, device = len(self.sources), device or default_device()
         around = self.frame.parameters if self.frame else 0
         if precision not in QUANTIZED:
             entry = dtype_of(precision).itemsize
-            vectors = count * (entry + (4 if self.method.masks else 0))
+            masked = self.method.masks and not fuses(device, dtype_of(precision))
+            vectors = count * (entry + (4 if masked else 0))
             parameters = sum(map(math.prod, self.tensors.values()))
             return (entry * (2 if self.base else 1) + vectors) * parameters + entry * around
         from studio.models.packed import BITS
         from studio.models.packed_model import base_bits, compute_dtype, is_packed, packed_bits
 
         vectors = count if self.base else count - 1  # the first source is what others differ from
-        plain = compute_dtype(device or default_device()).itemsize
+        plain = compute_dtype(device).itemsize
         bits = 8 * plain * around
         for name, shape in self.tensors.items():
             each = vectors * packed_bits(shape, precision)

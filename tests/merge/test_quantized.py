@@ -6,7 +6,7 @@ import torch
 
 from studio.errors import StudioError
 from studio.merge.data_flow import DataFlowSpace
-from studio.merge.live import LiveModel, _Apart
+from studio.merge.live import LiveModel, _Apart, _Compiled
 from studio.merge.methods import METHODS
 from studio.models import packed
 from studio.models.packed import Packed
@@ -123,6 +123,9 @@ def taken(live: LiveModel) -> int:
     for target in live._targets.values():
         if isinstance(target, _Apart):
             total += target._layer.base.nbytes + target._delta.nbytes
+        if isinstance(target, _Compiled):
+            total += target._fused._vectors.nbytes + target._fused._base.nbytes
+            continue
         ingredients = target._ingredients
         vectors = [*ingredients.vectors, *([ingredients.base] if ingredients.base else [])]
         for vector in vectors:
