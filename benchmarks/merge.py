@@ -19,13 +19,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
+from apply import timed
 from mergekit_agreement import write
 from publish import RESULTS, machine, publish
 
@@ -80,17 +80,6 @@ print(json.dumps({"peak": most[0] - before, "kept": held() - before}))
 """
 
 
-def milliseconds(call: Callable[[], object], repeat: int) -> list[float]:
-    """Of each call, after one that warms up."""
-    call()
-    times = []
-    for _ in range(repeat):
-        start = time.perf_counter()
-        call()
-        times.append(1000 * (time.perf_counter() - start))
-    return times
-
-
 class Tensors:
     """The tensors of a live model, without the model."""
 
@@ -130,14 +119,14 @@ def mergekit(folders: Sequence[str], method: str, out: Path, repeat: int) -> lis
     }  # fmt: skip
     options = MergeOptions(quiet=True, write_model_card=False)
     config = MergeConfiguration.model_validate(document)
-    return milliseconds(lambda: run_merge(config, str(out), options), repeat)
+    return timed(lambda: run_merge(config, str(out), options), repeat)
 
 
 def copy(entries: int, repeat: int) -> list[float]:
     """Milliseconds to copy so many bf16 entries, of which half are read and half are written."""
     source = torch.ones(entries // 2, dtype=torch.bfloat16)
     target = torch.empty_like(source)
-    return milliseconds(lambda: target.copy_(source), repeat)
+    return timed(lambda: target.copy_(source), repeat)
 
 
 def row(name: str, times: Sequence[float], floor: float | None = None) -> str:
@@ -153,7 +142,7 @@ def growth(models: Sequence[Checkpoint], repeat: int) -> dict[str, list[tuple[fl
     found: dict[str, list[tuple[float, float]]] = {"sources": [], "layer groups": [], "million": []}
 
     def measure(what: str, amount: float, tensors: Tensors) -> None:
-        found[what].append((amount, statistics.median(milliseconds(tensors.candidate, repeat))))
+        found[what].append((amount, statistics.median(timed(tensors.candidate, repeat))))
 
     base, *others = models
     for count in range(1, MOST + 1):
@@ -212,11 +201,11 @@ def main() -> None:
         entries = sum(int(np.prod(shape)) for shape in space.tensors.values())
         moved = entries * (SOURCES + 2)
         tensors = Tensors(space, Fused)
-        floor, ours = copy(moved, options.repeat), milliseconds(tensors.candidate, options.repeat)
+        floor, ours = copy(moved, options.repeat), timed(tensors.candidate, options.repeat)
         again = copy(moved, options.repeat)  # before and after: other work would show
         copied = statistics.median(floor + again)
         del tensors
-        plain = milliseconds(Tensors(space, Ingredients).candidate, max(3, options.repeat // 3))
+        plain = timed(Tensors(space, Ingredients).candidate, max(3, options.repeat // 3))
         theirs = mergekit(four, "dare_ties", Path(root) / "merged", options.mergekit)
         lines += [
             row("copy of the same bytes", floor + again, copied),
@@ -230,7 +219,7 @@ def main() -> None:
         for method in ("task_arithmetic", "dare_linear", "ties"):
             tensors = Tensors(ParameterSpace(models[0], models[1 : SOURCES + 1], method=method),
                               Fused)  # fmt: skip
-            lines.append(row(method, milliseconds(tensors.candidate, options.repeat), copied))
+            lines.append(row(method, timed(tensors.candidate, options.repeat), copied))
             del tensors
         lines.append("")
         for method in ("dare_ties", "ties"):

@@ -6,8 +6,8 @@ in its order, which is the reference that this is tested against: the same masks
 
 Masks are not held but made on the way, a hash or a comparison per entry, which is no slower than
 reading 4 bytes for each and takes no memory. Entries are merged a block at a time that stays in the
-cache of a core, in plain loops that the compiler turns into vector instructions; cores share a
-tensor where it is large. Compiled code is kept beside this file, or where numba keeps its own.
+cache of a core, in plain loops that the compiler turns into vector instructions; cores share what
+there is to merge. Compiled code is kept beside this file, or where numba keeps its own.
 """
 
 import math
@@ -23,7 +23,6 @@ from numba.extending import intrinsic, overload
 
 from studio.merge import masks
 from studio.merge.ingredients import Resident
-from studio.merge.methods import divisor, slerp_weights
 from studio.merge.parameter_space import Setting
 
 #: Entries at a time: a block of every source and what is made of it stay in a core's nearest cache.
@@ -47,7 +46,7 @@ class Fused:
     """One tensor's base and sources in memory, of which `merge_into` makes candidates."""
 
     def __init__(self, resident: Resident):
-        self._method, self._cosine = resident.method, resident.cosine
+        self._resident, self._method = resident, resident.method
         self._vectors = _numbers(resident.vectors)
         base = resident.base
         self._base = self._vectors[0, :0] if base is None else _numbers(base)
@@ -62,12 +61,7 @@ class Fused:
 
     def merging(self, out: torch.Tensor, setting: Setting, normalize: bool) -> "Work":
         """What `merge_into` does, for whoever shares it out with that of other tensors."""
-        weights = setting.weights
-        if setting.t is not None:
-            weights, normalize = slerp_weights(setting.t, self._cosine), False
-        factors = weights
-        if self._method.masks == "random":
-            factors = [w / p for w, p in zip(weights, setting.densities, strict=True)]
+        factors, weights, divided = self._resident.coefficients(setting, normalize)
         elect = self._method.elects
 
         def begin() -> "list[Work]":
@@ -75,7 +69,7 @@ class Fused:
                 _numbers(out), self._base, self._vectors, np.array(factors, np.float32),
                 np.array(weights, np.float32), self._keys, self._limits(setting),
                 _MASKS[self._method.masks], elect, elect and normalize,
-                np.float32(divisor(weights) if normalize and not elect else 1.0),
+                np.float32(divided),
             )  # fmt: skip
             count = out.numel()
             return [
@@ -159,11 +153,18 @@ def share_out(work: Iterable[Work]) -> None:
         while left:
             left.extend(left.pop()() or ())
         return
-    pool = _pool(threads)
-    going = {pool.submit(one) for one in work}
-    while going:
-        done, going = wait(going, return_when=FIRST_COMPLETED)
-        going |= {pool.submit(more) for one in done for more in one.result() or ()}
+    pool, going = _pool(threads), set()
+    try:
+        for one in work:
+            going.add(pool.submit(one))
+        while going:
+            done, going = wait(going, return_when=FIRST_COMPLETED)
+            for one in done:
+                going.update(pool.submit(more) for more in one.result() or ())
+    finally:  # what fails leaves nobody at work on the tensors
+        for one in going:
+            one.cancel()
+        wait(going)
 
 
 @lru_cache(maxsize=1)
@@ -180,8 +181,8 @@ def _numbers(tensor: torch.Tensor) -> np.ndarray:
 
 
 # ── compiled ──────────────────────────────────────────────────────────────────────────────────
-# Every loop does one thing to a block, so that it becomes vector instructions. A branch on the size
-# of entries stands outside of the loops; both sides are valid for either dtype, one is taken.
+# Loops over a block have no branches but choices, so that they become vector instructions. How an
+# entry is read and written is chosen by its type when a loop is compiled.
 
 
 @_compiled

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from studio.merge import masks
 from studio.merge.ingredients import GPU_CHUNK, Ingredients, Resident
-from studio.merge.methods import METHODS, divisor, slerp_weights
+from studio.merge.methods import METHODS
 from studio.merge.parameter_space import Setting
 
 log = logging.getLogger("studio.merge")
@@ -49,12 +49,7 @@ class FusedOnGpu:
     def merge_into(self, out: Tensor, setting: Setting, normalize: bool) -> None:
         """Write the merged tensor into ``out``, flat ``[count]``."""
         made, method = self._resident, self._resident.method
-        weights = setting.weights
-        if setting.t is not None:
-            weights, normalize = slerp_weights(setting.t, made.cosine), False
-        factors = weights
-        if method.masks == "random":
-            factors = [w / p for w, p in zip(weights, setting.densities, strict=True)]
+        factors, weights, divided = made.coefficients(setting, normalize)
         count, device = out.numel(), out.device
         _merge[(triton.cdiv(count, BLOCK),)](
             out,
@@ -64,7 +59,7 @@ class FusedOnGpu:
             self._keys,
             self._limits(setting, device),
             count,
-            divisor(weights) if normalize and not method.elects else 1.0,
+            divided,
             sources=len(made.vectors),
             masked=_MASKS[method.masks],
             elect=method.elects,

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from studio.merge import masks
-from studio.merge.methods import Method, cosine_of
+from studio.merge.methods import Method, cosine_of, divisor, slerp_weights
 from studio.merge.parameter_space import ParameterSpace, Setting
 from studio.models.model import Model, Reader
 from studio.models.packed import SMALLEST_PACKED, Packed
@@ -128,6 +128,22 @@ class Resident:
             Streamed(below, None, dtype, device).read_into(base)
         keys = [masks.key(space.seed, index, name) for index in range(len(readers))]
         return cls(space.method, base, vectors, keys, _cosine(space.method, readers, count))
+
+    def coefficients(
+        self, setting: Setting, normalize: bool
+    ) -> tuple[Sequence[float], Sequence[float], float]:
+        """What entries are multiplied by, the weights of the sources, and what divides their sum.
+
+        For kernels that merge by any method. Where signs are elected nothing divides the sum:
+        there every entry has a divisor of its own.
+        """
+        if setting.t is not None:
+            weights = slerp_weights(setting.t, self.cosine)
+            return weights, weights, 1.0
+        factors = weights = setting.weights
+        if self.method.masks == "random":
+            factors = [w / p for w, p in zip(weights, setting.densities, strict=True)]
+        return factors, weights, divisor(weights) if normalize and not self.method.elects else 1.0
 
 
 @dataclass(frozen=True)
