@@ -1,10 +1,9 @@
 """Scoring on ZeroGPU: an executor that sends jobs off in blocks of well under a minute.
 
-The search and its record stay where they are. A block is plain data, and so is what comes back: the
-function that does it runs in a forked process that is lent a GPU, has no database, and may be a
-fork of long ago. So it opens the models itself, by name: what this process has opened since that
-fork, the worker cannot see, and weights that waited here for a fork would take up the memory of the
-page that everybody looks at. What a worker has opened it keeps, for as long as it lives.
+The search and its record stay where they are. A block is an order (`studio.evolve.workers`): the
+function that carries it out runs in a forked process that is lent a GPU and may be a fork of long
+ago. What this process has opened since that fork, the worker cannot see, and weights that waited
+here for a fork would take up the memory of the page that everybody looks at.
 
 Knows how much fits a block, from the speed of those before, and how a job too long for one is cut
 at its batches. Refuses to know what jobs are for.
@@ -13,16 +12,15 @@ at its batches. Refuses to know what jobs are for.
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, NoReturn
+from itertools import count, islice
+from typing import NoReturn
 
 from studio.errors import StudioError
-from studio.evolve import spaces
-from studio.evolve.executors import Asking, Bench, InProcess, Job, Paused
+from studio.evolve.executors import Asking, Bench, Job, Paused
 from studio.evolve.generate import Response
-from studio.evolve.spaces import Ancestor, Winner
-from studio.recipe import Recipe
+from studio.evolve.workers import Cut, Message, Order, askings, carry_out, contents
 from studio.runs.records import Evaluation
 from studio.zero_gpu import gpu
 
@@ -31,31 +29,14 @@ FIRST, USUAL, LONGEST = 15.0, 45.0, 95.0
 
 
 @dataclass(frozen=True, eq=False)
-class Block:
-    """Jobs, and all it takes to do them elsewhere; plain data.
+class Block(Order):
+    """An order that has to be done in a while.
 
     Attributes:
-        run: its id; recipe: as YAML.
-        ancestors, winners, said, batch_size: as of `Bench`.
-        jobs: done in this order; none of them: say how many prompts fit the memory at a time.
         seconds: to stop working after.
     """
 
-    run: str
-    recipe: str
-    ancestors: dict[str, Ancestor]
-    winners: dict[str, Winner]
-    said: dict[Asking, dict[int, Response]]
-    batch_size: int
-    jobs: tuple[Job, ...]
     seconds: float
-
-
-#: What comes back of a block, in this order. A kind and what it says:
-#: "ready" (seconds it took to open everything), "batch" (prompts that fit), "halved" (the new batch
-#: size), "done" (a job's place in the block, its evaluations), "said" (an asking and the responses
-#: to it so far), "failed" (a sentence for the user, or ""; the error's name and words).
-Message = tuple[Any, ...]
 
 
 def lease(block: Block) -> int:
@@ -63,77 +44,16 @@ def lease(block: Block) -> int:
     return math.ceil(1.2 * block.seconds + 5)
 
 
-class _TimeUp(Exception):
-    """The block's seconds are over."""
-
-
-#: What this worker opened last, and for which run.
-_kept: tuple[str, InProcess] | None = None
-
-
 @gpu(duration=lease)
 def score_block(block: Block) -> Iterator[Message]:
-    """Do a block's jobs until they are done or the time is up; runs where the GPU is.
-
-    Whatever goes wrong is a message, for an exception would lose its words on the way; what is
-    raised is the scheduler's.
-    """
+    """Do a block's jobs until they are done or the time is up; runs where the GPU is."""
     end = time.monotonic() + block.seconds
-    messages: list[Message] = []
 
     def glance() -> None:
         if time.monotonic() > end:
-            raise _TimeUp
+            raise Cut
 
-    try:
-        start = time.monotonic()
-        executor = _opened(block)
-        bench = executor.bench
-        bench.batch_size, bench.said = block.batch_size, dict(block.said)
-        bench.winners |= block.winners
-        bench.check = bench.glance = glance
-        bench.halved = lambda size: messages.append(("halved", size))
-        yield "ready", time.monotonic() - start
-        if not block.jobs:
-            yield "batch", executor.plan()
-        going = executor.run(block.jobs)
-        for place in range(len(block.jobs)):
-            _, found = next(going)
-            yield from messages
-            messages.clear()
-            yield "done", place, found
-    except _TimeUp:
-        yield from messages
-        yield from (("said", asking, those) for asking, those in bench.said.items() if those)
-    except StudioError as error:
-        yield "failed", str(error), ""
-    except Exception as error:
-        yield "failed", "", f"{type(error).__name__}: {error}"
-
-
-def _opened(block: Block) -> InProcess:
-    """An executor for the block's run: the one this worker has, if it is the same run's."""
-    global _kept
-    if _kept is None or _kept[0] != block.run:
-        _kept = None  # the memory first
-        recipe = Recipe.from_yaml(block.recipe)
-        tasks = {task.name: task for task in recipe.build_tasks()}
-        models = spaces.reopen_models(recipe, block.ancestors)
-        _kept = block.run, InProcess(Bench(block.run, recipe, models, tasks, _Examples(tasks)))
-    return _kept[1]
-
-
-class _Examples(dict):
-    """The examples of (task, split), read when they are wanted first."""
-
-    def __init__(self, tasks: Mapping[str, Any]):
-        super().__init__()
-        self._tasks = tasks
-
-    def __missing__(self, key: tuple[str, str]) -> list:
-        task, split = key
-        self[key] = self._tasks[task].examples(split)
-        return self[key]
+    yield from carry_out(block, glance)
 
 
 class Blocks:
@@ -142,6 +62,8 @@ class Blocks:
     Where no GPU is to be had, because none is free or the visitor's quota is spent, it pauses the
     run. A stop is heard after the candidate in flight.
     """
+
+    workers = 1
 
     def __init__(self, bench: Bench):
         self.bench = bench
@@ -154,11 +76,12 @@ class Blocks:
     def plan(self) -> int:
         return dict(self._messages((), USUAL))["batch"]
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, list[Evaluation]]]:
-        left = list(jobs)
-        while left:
+    def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, list[Evaluation]]]:
+        coming = iter(jobs)
+        left: list[Job] = []  # taken, and not done yet
+        while left or (left := list(islice(coming, 1))):
             self.bench.check()
-            block, seconds = self._cut(left)
+            block, seconds = self._cut(left, coming)
             done: list[Job] = []
             answers, said, start = 0, 0, time.monotonic()
             for message in self._messages(block, seconds):
@@ -185,16 +108,23 @@ class Blocks:
             if left and said:
                 self._spent[left[0].subject] += time.monotonic() - start
 
-    def _cut(self, jobs: list[Job]) -> tuple[tuple[Job, ...], float]:
-        """The first of the jobs, as many as a block has time for, and the seconds to give it."""
+    def _cut(self, left: list[Job], coming: Iterator[Job]) -> tuple[tuple[Job, ...], float]:
+        """The first of the jobs, as many as a block has time for, and the seconds to give it.
+
+        What it takes of those that are coming is added to those that are left.
+        """
         if self._pace is None:
-            return tuple(jobs[:1]), self._seconds
+            return tuple(left[:1]), self._seconds
         due, block = self._opening, []
-        for job in jobs:
-            due += self._pace * _answers(job)
+        for place in count():
+            if place == len(left):
+                left += islice(coming, 1)
+            if place == len(left):
+                break
+            due += self._pace * _answers(left[place])
             if block and due > self._seconds:
                 break
-            block.append(job)
+            block.append(left[place])
         # no more than it is likely to need: the shorter, the sooner its turn comes
         return tuple(block), min(self._seconds, max(FIRST, 1.5 * due))
 
@@ -209,7 +139,7 @@ class Blocks:
 
     def _whole(self, job: Job, found: list[Evaluation]) -> list[Evaluation]:
         """A job's evaluations, with the time of blocks that it had not come to its end in."""
-        for asking in _askings(job):
+        for asking in askings(job):
             self.bench.said.pop(asking, None)
         seconds = found[0].seconds + self._spent.pop(job.subject, 0.0)
         return [replace(found[0], seconds=seconds), *found[1:]]
@@ -224,19 +154,7 @@ class Blocks:
         return len(new)
 
     def _messages(self, jobs: tuple[Job, ...], seconds: float) -> Iterator[Message]:
-        bench = self.bench
-        askings = [asking for job in jobs for asking in _askings(job)]
-        said = {asking: bench.said[asking] for asking in askings if asking in bench.said}
-        block = Block(
-            bench.run,
-            self._recipe,
-            bench.ancestors,
-            bench.winners,
-            said,
-            bench.batch_size,
-            jobs,
-            seconds,
-        )
+        block = Block(**contents(self.bench, self._recipe, jobs), seconds=seconds)
         going = score_block(block)
         try:
             while True:
@@ -253,12 +171,8 @@ class Blocks:
             going.close()
 
 
-def _askings(job: Job) -> list[Asking]:
-    return [(job.subject, asked.task, asked.label) for asked in job.asked]
-
-
 def _answers(job: Job) -> int:
-    return sum(asked.count for asked in job.asked)
+    return sum(len(asked.places) for asked in job.asked)
 
 
 def _pause(error: Exception) -> NoReturn:

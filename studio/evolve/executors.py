@@ -7,7 +7,7 @@ what the evaluations are for, who waits for them, and where they are recorded.
 
 import gc
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -51,14 +51,14 @@ class Asked:
     Attributes:
         task: its name in the recipe.
         split: "dev" or "test".
-        count: how many examples, from the beginning of the split.
+        places: which of the split's examples, in this order; counted from 0.
         label: the split that the evaluation is recorded under.
         must_end: whether a model that ends not a single answer is broken.
     """
 
     task: str
     split: str
-    count: int
+    places: Sequence[int]
     label: str
     must_end: bool = False
 
@@ -131,7 +131,13 @@ class Bench:
 
 
 class Executor(Protocol):
-    """Has jobs done, somewhere. Made with a `Bench`; it dies with the session."""
+    """Has jobs done, somewhere. Made with a `Bench`; it dies with the session.
+
+    Attributes:
+        workers: how many jobs it likes to have in hand at a time.
+    """
+
+    workers: int
 
     def plan(self) -> int:
         """How many prompts fit the memory at a time, there where the jobs are done.
@@ -141,10 +147,12 @@ class Executor(Protocol):
         """
         ...
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, list[Evaluation]]]:
+    def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, list[Evaluation]]]:
         """Each job with its evaluations, in the order asked, as soon as they are there.
 
-        Jobs may come back in any order; whoever stops listening has the rest abandoned.
+        A job is taken from ``jobs`` when there is somebody to do it and not before: what it is may
+        depend on how those before it came out. Jobs may come back in any order; whoever stops
+        listening has the rest abandoned.
 
         Raises:
             Stopped: somebody asked the run to stop.
@@ -157,6 +165,8 @@ class Executor(Protocol):
 class InProcess:
     """Does one job after another here; holds one model at a time."""
 
+    workers = 1
+
     def __init__(self, bench: Bench):
         self.bench = bench
         self._live: Live | None = None
@@ -168,7 +178,7 @@ class InProcess:
         bench = self.bench
         return plan(bench.recipe, bench.models, list(bench.tasks.values())).batch
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, list[Evaluation]]]:
+    def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, list[Evaluation]]]:
         for job in jobs:
             yield job, self._done(job)
 
@@ -227,7 +237,8 @@ class InProcess:
     def _evaluated(self, voice: "Voice", subject: str, asked: Asked) -> Evaluation:
         model, tokenizer, processor = voice
         bench, task = self.bench, self.bench.tasks[asked.task]
-        examples = bench.examples[asked.task, asked.split][: asked.count]
+        split = bench.examples[asked.task, asked.split]
+        examples = [split[place] for place in asked.places]
         # what another task asked the same model in the same words is not asked again
         questions = [(example.id, example.question, example.picture) for example in examples]
         name, length = getattr(task, "asks", task.name), task.max_new_tokens

@@ -13,7 +13,7 @@ import platform
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 from studio.errors import StudioError
 from studio.evolve.executors import Bench, Executor, InProcess, Paused, Stopped
@@ -71,7 +71,9 @@ def steps(
         if store.run(run).status == FINISHED:
             return
         store.set_status(run, RUNNING)
-        yield from _phases(Session(store, run, executor, terminated))
+        with closing(_phases(Session(store, run, executor, terminated))) as going:
+            for _ in going:
+                yield
         store.set_status(run, FINISHED)
     except (Stopped, KeyboardInterrupt, GeneratorExit):
         store.set_status(run, STOPPED)
@@ -104,7 +106,7 @@ def _stop_on_terminate() -> Iterator[threading.Event]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _phases(session: Session) -> Iterator[None]:
+def _phases(session: Session) -> Iterator[object]:
     """The order of things; yields after everything recorded."""
 
     def begin(phase: str) -> None:

@@ -26,7 +26,7 @@ def select(session: Session, stage: Stage) -> Iterator[None]:
     finalists = _finalists(session, stage)
     goals = {name: session.goals[name] for name in stage.objectives if name in session.goals}
     again = {name: len(g.dev) for name, g in goals.items() if len(g.seen) < len(g.dev)}
-    asked = [session.asked(name, "dev", count, "selection") for name, count in again.items()]
+    asked = [session.asked(name, "dev", range(count), "selection") for name, count in again.items()]
     yield from _measured(session, stage, finalists, asked)
     compared = [
         replace(
@@ -91,7 +91,7 @@ def report_export(session: Session, stage: Stage) -> Iterator[None]:
 
 
 def _on_test(session: Session) -> list[Asked]:
-    return [session.asked(name, "test", len(found)) for name, found in session.test.items()]
+    return [session.asked(name, "test", range(len(found))) for name, found in session.test.items()]
 
 
 def _results(session: Session, stage: Stage) -> list[int]:

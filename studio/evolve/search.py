@@ -197,7 +197,7 @@ class Search:
         """Have those scored that are not: nobody is evaluated twice."""
         session, goals = self.session, self.session.goals
         questions = [
-            session.asked(name, "dev", len(goals[name].seen))
+            session.asked(name, "dev", range(len(goals[name].seen)))
             for name in self.stage.objectives
             if name in goals
         ]

@@ -7,7 +7,7 @@ are proposed (`studio.evolve.search`) and what is reported (`studio.evolve.repor
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -185,10 +185,10 @@ class Session:
 
     def measure(
         self,
-        jobs: Sequence[Job],
+        jobs: Iterable[Job],
         whole: Callable[[Job, list[Evaluation]], list[Evaluation]] = lambda job, found: found,
-    ) -> Iterator[None]:
-        """Have jobs done, and each recorded as it comes; yields after every one of them.
+    ) -> Iterator[Job]:
+        """Have jobs done, and each recorded as it comes; yields each after that.
 
         Args:
             whole: what is to be recorded of a job, given its evaluations.
@@ -202,11 +202,11 @@ class Session:
                 now = time.monotonic()
                 self.store.add_seconds(self.run, now - self._clock)
                 self._clock = now
-                yield
+                yield job
 
     def measure_models(self, task: "Task", split: str, count: int) -> Iterator[None]:
         """Score base and sources as they are on a task."""
-        asked = Asked(task.name, split, count, split)
+        asked = Asked(task.name, split, range(count), split)
         yield from self.measure(
             [
                 Job(subject, (asked,))
@@ -215,9 +215,9 @@ class Session:
             ]
         )
 
-    def asked(self, task: str, split: str, count: int, label: str = "") -> Asked:
+    def asked(self, task: str, split: str, places: Sequence[int], label: str = "") -> Asked:
         """Questions to a candidate or an export; ``label`` is the split unless it is given."""
-        return Asked(task, split, count, label or split, must_end=self._ends(task))
+        return Asked(task, split, places, label or split, must_end=self._ends(task))
 
     def candidate_job(self, number: int, genome: np.ndarray, stage: Stage, *asked: Asked) -> Job:
         """A candidate of a stage, to be asked."""
