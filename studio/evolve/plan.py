@@ -63,6 +63,7 @@ def plan(
     memory: int | None = None,
     device: "torch.device | str | None" = None,
     precision: str | None = None,
+    sharers: int = 1,
 ) -> Plan:
     """Plan a recipe.
 
@@ -72,6 +73,7 @@ def plan(
         memory: bytes to fit into; what is free on the device when left out.
         device: default CUDA, then Apple GPU, then CPU.
         precision: another than the recipe's.
+        sharers: how many processes do the same on that device, and have a share of what is free.
 
     Raises:
         StudioError: the models do not fit each other, or not even one sequence fits the memory
@@ -94,7 +96,7 @@ def plan(
     sources = models[1:] if recipe.base else models
     entry = 4 if spaces.unquantized(recipe, sources) == "fp32" else 2
     largest = LARGEST if recipe.batch_size == "auto" else recipe.batch_size
-    there = available(device) if memory is None else memory
+    there = available(device) // sharers if memory is None else memory
     batch = min(n.batch(there, largest) for n in needs.values())
     if batch == 0 and memory is None:
         short = max(n.peak(1) for n in needs.values())
