@@ -14,7 +14,7 @@ import pytest
 
 from studio import api, zero_gpu
 from studio.errors import StudioError
-from studio.evolve import blocks, generate
+from studio.evolve import blocks, generate, workers
 from studio.evolve.blocks import Blocks, lease, score_block
 from studio.evolve.loop import steps
 from studio.runs import Store
@@ -38,7 +38,7 @@ def store(tmp_path):
 def lender(monkeypatch):
     lender = Lender(score_block, lease)
     monkeypatch.setattr(blocks, "score_block", lender)
-    monkeypatch.setattr(blocks, "_kept", None)
+    monkeypatch.setattr(workers, "_kept", None)
     return lender
 
 
@@ -71,7 +71,7 @@ def test_blocks_find_what_this_process_finds(bonsai, store, lender):
     drive(store, there)
     assert store.run(there).status == "finished"
     assert everything(store, there) == everything(store, here)
-    assert len(lender.lent) > 5 and not blocks._kept  # nothing was scored here
+    assert len(lender.lent) > 5 and not workers._kept  # nothing was scored here
     assert len(lender.lent[0].jobs) == 1  # of unknown speed
     assert max(len(block.jobs) for block in lender.lent) > 1
     assert all(block.seconds <= blocks.USUAL for block in lender.lent)
@@ -237,7 +237,7 @@ def test_a_stop_is_heard_between_two_candidates(tiny_recipe, store, lender):
 
 def test_an_error_there_fails_the_run_in_the_same_words(tiny_recipe, store, lender, monkeypatch):
     monkeypatch.setattr(
-        blocks.spaces,
+        workers.spaces,
         "reopen_models",
         lambda *_: (_ for _ in ()).throw(StudioError("Put it back.")),
     )
@@ -245,7 +245,7 @@ def test_an_error_there_fails_the_run_in_the_same_words(tiny_recipe, store, lend
     with pytest.raises(StudioError, match="Put it back."):
         drive(store, run)
     assert store.run(run).message == "Put it back."
-    monkeypatch.setattr(blocks.spaces, "reopen_models", lambda *_: 1 / 0)
+    monkeypatch.setattr(workers.spaces, "reopen_models", lambda *_: 1 / 0)
     with pytest.raises(RuntimeError, match="ZeroDivisionError"):
         drive(store, run)
     assert "ZeroDivisionError" in store.run(run).message
