@@ -72,6 +72,7 @@ def evaluate(
     on_token: Callable[[], None] = lambda: None,
     must_end: bool = False,
     known: MutableMapping[int, Response] | None = None,
+    cut_loops: bool = False,
 ) -> Evaluation:
     """Score a model on examples of a task.
 
@@ -91,6 +92,8 @@ def evaluate(
             task decides itself what ends an answer.
         known: responses to some of the examples, by their place, that need not be asked again;
             grows by every batch. A live task has no use for it.
+        cut_loops: whether an answer ends where it only repeats itself; it counts as one that did
+            not end. A live task decides itself.
 
     Raises:
         StudioError: not even one example fits the memory.
@@ -102,7 +105,7 @@ def evaluate(
         try:
             if said is not None:
                 measured = [
-                    Measurement(o.response, task.score(example, o.response), o.tokens)
+                    Measurement(o.response, task.score(example, o.response), o.tokens, o.runaway)
                     for example, o in zip(examples, said.outcomes, strict=True)
                 ]
             elif live:
@@ -118,6 +121,7 @@ def evaluate(
                     batch_size=batch_size,
                     on_token=on_token,
                     known=known,
+                    cut_loops=cut_loops,
                 )
         except BrokenModel as error:
             broken = str(error)
@@ -137,10 +141,10 @@ def evaluate(
             continue
         break
     if must_end and not live and not broken:
-        if all(m.tokens >= task.max_new_tokens for m in measured):
+        if all(m.runaway or m.tokens >= task.max_new_tokens for m in measured):
             broken = f"not one answer ended within {task.max_new_tokens} tokens"
     outcomes = [
-        Outcome(example.id, m.score.value, m.response, m.score.details, m.tokens)
+        Outcome(example.id, m.score.value, m.response, m.score.details, m.tokens, m.runaway)
         for example, m in zip(examples, measured, strict=True)
     ]
     return Evaluation(
@@ -169,8 +173,8 @@ def _answered(
             model, tokenizer, prompts, pictures, processor=processor, decoding=decoding, **options
         )
     return [
-        Measurement(response.text, task.score(example, response.text), response.tokens)
-        for example, response in zip(examples, responses, strict=True)
+        Measurement(r.text, task.score(example, r.text), r.tokens, r.runaway)
+        for example, r in zip(examples, responses, strict=True)
     ]
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from studio.evolve.loops import Loops
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
@@ -21,10 +23,14 @@ class BrokenModel(Exception):
 
 @dataclass(frozen=True)
 class Response:
-    """Generated text without special tokens, and how many tokens it took (end of turn included)."""
+    """Generated text without special tokens, and how many tokens it took (end of turn included).
+
+    ``runaway``: it repeated itself and was cut.
+    """
 
     text: str
     tokens: int
+    runaway: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,6 +111,7 @@ def generate(
     batch_size: int,
     on_token: Callable[[], None] = lambda: None,
     known: MutableMapping[int, Response] | None = None,
+    cut_loops: bool = False,
 ) -> list[Response]:
     """Answer every prompt greedily.
 
@@ -116,6 +123,7 @@ def generate(
         on_token: called before every step of decoding; what it raises is raised.
         known: by the prompt's number, answers that are there already: a batch that has them all is
             not decoded again. Grows by every batch, so that what was said outlives an exception.
+        cut_loops: whether an answer ends where it only repeats itself (`studio.evolve.loops`).
 
     Returns:
         One response per prompt, in the prompts' order.
@@ -132,10 +140,12 @@ def generate(
         batch = order[start : start + batch_size]
         if all(i in known for i in batch):
             continue
-        answers = _decode(model, [encoded[i] for i in batch], stops, max_new_tokens, on_token)
-        for i, tokens in zip(batch, answers, strict=True):
+        answers = _decode(
+            model, [encoded[i] for i in batch], stops, max_new_tokens, on_token, cut_loops
+        )
+        for i, (tokens, runaway) in zip(batch, answers, strict=True):
             text = tokenizer.decode(tokens, skip_special_tokens=True).strip()
-            known[i] = Response(text, len(tokens))
+            known[i] = Response(text, len(tokens), runaway)
     return [known[i] for i in range(len(encoded))]
 
 
@@ -145,8 +155,9 @@ def _decode(
     stops: torch.Tensor,
     max_new_tokens: int,
     on_token: Callable[[], None],
-) -> list[list[int]]:
-    """Greedy continuation of a left-padded batch; finished sequences leave it."""
+    cut_loops: bool,
+) -> list[tuple[list[int], bool]]:
+    """Greedy continuation of a left-padded batch, and whether it was cut; who is done leaves it."""
     from transformers import DynamicCache
 
     width = max(map(len, batch))
@@ -160,6 +171,8 @@ def _decode(
     cache = DynamicCache(config=model.config)
     alive = torch.arange(len(batch), device=model.device)  # rows of `batch` still being decoded
     answers: list[list[int]] = [[] for _ in batch]
+    loops = Loops(len(batch)) if cut_loops else None
+    runaway: set[int] = set()
     for step in range(max_new_tokens):
         on_token()
         logits = model(
@@ -176,6 +189,10 @@ def _decode(
         for row, token in zip(alive.tolist(), chosen.tolist(), strict=True):
             answers[row].append(token)
         going = ~torch.isin(chosen, stops)
+        if loops is not None:
+            closed = torch.from_numpy(loops.closed(chosen.cpu().numpy())).to(going.device) & going
+            runaway.update(alive[closed].tolist())
+            going &= ~closed
         if not going.any():
             break
         ids, positions = chosen[:, None], positions[:, -1:] + 1
@@ -183,4 +200,6 @@ def _decode(
             keep = going.nonzero()[:, 0]
             alive, ids, positions, mask = alive[keep], ids[keep], positions[keep], mask[keep]
             cache.batch_select_indices(keep)
-    return answers
+            if loops is not None:
+                loops.keep(keep.cpu().numpy())
+    return [(tokens, row in runaway) for row, tokens in enumerate(answers)]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from studio.evolve.generate import BrokenModel, Decoding, Response, stop_ids
+from studio.evolve.loops import Loops
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,6 +38,7 @@ def generate(
     decoding: Decoding,
     on_token: Callable[[], None] = lambda: None,
     known: MutableMapping[int, Response] | None = None,
+    cut_loops: bool = False,
 ) -> list[Response]:
     """Answer every prompt about its picture.
 
@@ -45,6 +47,7 @@ def generate(
         pictures: one per prompt, or None.
         processor: needed where there is a picture.
         max_new_tokens, batch_size, on_token, known: as of `studio.evolve.generate.generate`.
+        cut_loops: as there, with one beam; among several no answer is one's own until the end.
 
     Returns:
         One response per prompt, in the prompts' order.
@@ -66,13 +69,22 @@ def generate(
         shown = [[pictures[i]] if seeing else [] for i in batch]
         inputs = encode(tokenizer, [prompts[i] for i in batch], shown, processor, model)
         on_token()
+        cut = _Cut(len(batch)) if cut_loops and decoding.beams == 1 else None
         rows = model.generate(
-            **inputs, generation_config=config, logits_processor=[_Watch(on_token)]
+            **inputs,
+            generation_config=config,
+            logits_processor=[_Watch(on_token)],
+            stopping_criteria=[cut] if cut else None,
         )
-        for i, row in zip(batch, rows[:, inputs["input_ids"].shape[1] :].tolist(), strict=True):
+        rows = rows[:, inputs["input_ids"].shape[1] :].tolist()
+        for place, (i, row) in enumerate(zip(batch, rows, strict=True)):
             tokens = _until_end(row, config.eos_token_id)
+            # what follows a loop is padding, and what follows an end of turn may be a loop of it
+            length = cut.lengths.get(place) if cut else None
+            runaway = length is not None and length <= len(tokens)
+            tokens = tokens[:length] if runaway else tokens
             text = tokenizer.decode(tokens, skip_special_tokens=True).strip()
-            known[i] = Response(text, len(tokens))
+            known[i] = Response(text, len(tokens), runaway)
     return [known[i] for i in range(len(prompts))]
 
 
@@ -142,6 +154,26 @@ def _until_end(row: list[int], stops: list[int] | None) -> list[int]:
     """A row of the batch without what only pads it, its end of turn included."""
     at = next((n for n, token in enumerate(row) if token in (stops or ())), None)
     return row if at is None else row[: at + 1]
+
+
+class _Cut:
+    """Ends the rows that only repeat themselves, as one of transformers' stopping criteria.
+
+    Attributes:
+        lengths: by row, tokens of its answer when that was first seen.
+    """
+
+    def __init__(self, rows: int):
+        self._loops, self._steps = Loops(rows), 0
+        self.lengths: dict[int, int] = {}
+
+    def __call__(self, ids: torch.Tensor, _scores: torch.Tensor, **_) -> torch.Tensor:
+        self._steps += 1
+        for row in self._loops.closed(ids[:, -1].cpu().numpy()).nonzero()[0].tolist():
+            self.lengths.setdefault(row, self._steps)
+        ended = torch.zeros(len(ids), dtype=torch.bool)
+        ended[list(self.lengths)] = True
+        return ended.to(ids.device)
 
 
 class _Watch:

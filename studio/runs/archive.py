@@ -318,8 +318,11 @@ _EVENTS: dict[str, Callable[[Row, set[int]], bool]] = {
     "said": lambda p, _: (
         all(isinstance(p[key], str) for key in ("subject", "task", "label"))
         and all(
-            type(place) is int and isinstance(text, str) and type(tokens) is int
-            for place, text, tokens in p["responses"]
+            type(place) is int
+            and isinstance(text, str)
+            and type(tokens) is int
+            and runaway in ([], [True])
+            for place, text, tokens, *runaway in p["responses"]
         )
     ),
     "batch": _size,
@@ -355,9 +358,9 @@ def _evaluation(row: Row, numbers: set[int], room: int) -> tuple[Row, int]:
 
 
 def _is_outcome(item: Any) -> bool:
-    if not (isinstance(item, list) and len(item) == 5):
+    if not (isinstance(item, list) and len(item) >= 5):
         return False
-    example, score, response, details, tokens = item
+    example, score, response, details, tokens, *runaway = item
     return (
         isinstance(example, str)
         and _is_number(score)
@@ -365,4 +368,5 @@ def _is_outcome(item: Any) -> bool:
         and isinstance(details, dict)
         and type(tokens) is int
         and tokens >= 0
+        and runaway in ([], [True])
     )

@@ -83,13 +83,17 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a model answered to one example: ``score`` in [0, 1], the task's ``details``."""
+    """What a model answered to one example: ``score`` in [0, 1], the task's ``details``.
+
+    ``runaway``: the answer only repeated itself and was cut.
+    """
 
     example: str
     score: float
     response: str
     details: dict[str, Any]
     tokens: int
+    runaway: bool = False
 
 
 @dataclass(frozen=True)

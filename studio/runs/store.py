@@ -407,7 +407,11 @@ def _exact(told: Told) -> str | list[str]:
 
 def packed(outcomes: Sequence[Outcome]) -> bytes:
     """Outcomes as they are recorded: zlib of JSON."""
-    rows = [[o.example, o.score, o.response, o.details, o.tokens] for o in outcomes]
+    rows = [
+        # that an answer was cut is said where it was
+        [o.example, o.score, o.response, o.details, o.tokens, *([True] if o.runaway else [])]
+        for o in outcomes
+    ]
     return zlib.compress(json.dumps(rows, ensure_ascii=False).encode())
 
 

@@ -74,12 +74,14 @@ class Task(Protocol):
 class Measurement:
     """What one example came to: the response that was scored, its score, and its length.
 
-    ``tokens`` is 0 where nothing was generated.
+    ``tokens`` is 0 where nothing was generated; ``runaway``: the response only repeated itself and
+    was cut.
     """
 
     response: str
     score: Score
     tokens: int = 0
+    runaway: bool = False
 
 
 @runtime_checkable
