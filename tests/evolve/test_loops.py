@@ -1,6 +1,7 @@
 """An answer that only repeats itself is cut where it says the same thing for the third time."""
 
 import itertools
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -181,7 +182,7 @@ def test_a_model_of_which_every_answer_runs_away_ends_none(rambling, tmp_path):
     again = evaluate(model, tokenizer, task, examples, cut_loops=True, said=found, **options)
     assert again.outcomes == found.outcomes and again.broken == found.broken
 
-    with Store(tmp_path / "runs.sqlite") as store:
+    with closing(Store(tmp_path / "runs.sqlite")) as store:
         run = store.create_run("demo", "recipe")
         store.record_evaluation(run, found)
         assert store.evaluation(run, "candidate:0", "rambles", "dev") == found
