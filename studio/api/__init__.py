@@ -19,7 +19,7 @@ from studio.api.reading import curve, front, progress, report, scores_of, strip
 from studio.api.recipes import duplicate
 from studio.api.samples import PAPER_RUNS, SAMPLE_RUN, bundled_runs, open_store
 from studio.api.sheets import candidates_csv
-from studio.api.working import OnProgress, create, delete, evolve, resume
+from studio.api.working import OnProgress, create, delete, evolve, resume, track
 from studio.runs.snapshots import keep, restore, snapshot
 
 __all__ = [
@@ -28,5 +28,6 @@ __all__ = [
     "duplicate", "estimate", "evaluate", "evolve", "expire", "export", "exports", "finish",
     "forget", "front", "keep", "memory", "merge", "models", "open_store", "pause", "plan", "probe",
     "progress", "push", "repeat", "report", "reseeded", "restart", "restore", "resume", "scores_of",
-    "share", "snapshot", "start", "strip", "subject", "unarchive", "wake", "work_off",
+    "share", "snapshot", "start", "strip", "subject", "track", "unarchive", "wake",
+    "work_off",
 ]  # fmt: skip

@@ -9,7 +9,7 @@ import shutil
 import time
 from pathlib import Path
 
-from studio.runs import Store
+from studio.runs import Store, tracking
 
 #: Folders of the workspace with a subfolder per owner.
 OWNED = ("uploads", "chats", "exports")
@@ -30,7 +30,10 @@ def forget(owner: str, store: Store | None = None) -> list[str]:
         the ids of runs that are being worked on: they were asked to stop; ask again to delete them.
     """
     store = store or Store()
+    mine = [run.id for run in store.runs(owner)] if owner else []
     left = store.forget(owner)
+    for run in set(mine) - set(left):
+        tracking.forget(store, run)
     if _OWNER.fullmatch(owner):
         for kind in OWNED:
             shutil.rmtree(store.folder / kind / owner, ignore_errors=True)
@@ -49,6 +52,8 @@ def expire(days: float, store: Store | None = None) -> list[str]:
     until = time.time() - 86_400 * days
     old = [run.id for run in store.runs() if run.owner and run.created < until]
     gone = [run for run in old if store.delete_idle(run)]
+    for run in gone:
+        tracking.forget(store, run)
     for kind in OWNED:
         for folder in _folders(store.folder / kind):
             for entry in folder.iterdir():

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from studio.api.reading import progress
+from studio.api.reading import progress, report
 from studio.api.recipes import anchor_all, as_recipe
 from studio.errors import StudioError
 from studio.evolve.spaces import check, open_models
 from studio.recipe import Recipe
-from studio.runs import Progress, Store
+from studio.runs import Progress, Store, tracking
 from studio.runs.lock import is_held
 
 OnProgress = Callable[[Progress], None]
@@ -17,6 +17,7 @@ OnProgress = Callable[[Progress], None]
 def create(recipe: Recipe | str | Path, store: Store | None = None, owner: str = "") -> str:
     """Record a run of a recipe whose models and tasks were checked; returns its id."""
     store = store or Store()
+    tracking.chosen()  # of a worker that cannot track the run nobody would hear
     recipe = anchor_all(as_recipe(recipe), store)
     check(recipe, open_models(recipe, store))
     searched = sum(item.task is not None for item in recipe.objectives)
@@ -28,26 +29,59 @@ def create(recipe: Recipe | str | Path, store: Store | None = None, owner: str =
 
 
 def evolve(
-    recipe: Recipe | str | Path, store: Store | None = None, on_progress: OnProgress | None = None
+    recipe: Recipe | str | Path,
+    store: Store | None = None,
+    on_progress: OnProgress | None = None,
+    track: str | None = None,
 ) -> str:
     """Run a recipe from start to report in this process; returns the run's id.
 
+    Args:
+        track: where its scalars are to be seen, "tensorboard"; ``$STUDIO_TRACK`` when left out.
+
     Raises:
-        StudioError: a recipe, model or task is not usable.
+        StudioError: a recipe, model, task or tracker is not usable.
     """
     store = store or Store()
-    return resume(create(recipe, store), store, on_progress)
+    tracking.chosen(track)  # before a run is recorded that could not be tracked
+    return resume(create(recipe, store), store, on_progress, track)
 
 
-def resume(run: str, store: Store | None = None, on_progress: OnProgress | None = None) -> str:
-    """Go on with a run in this process, from whatever its record holds; returns its id."""
+def resume(
+    run: str,
+    store: Store | None = None,
+    on_progress: OnProgress | None = None,
+    track: str | None = None,
+) -> str:
+    """Go on with a run in this process, from whatever its record holds; returns its id.
+
+    ``track`` as of :func:`evolve`.
+    """
     from studio.evolve.loop import work
 
     store = store or Store()
-    run = store.run(run).id
-    step = (lambda: on_progress(progress(run, store))) if on_progress else (lambda: None)
-    work(store, run, step)
+    run, tracker = store.run(run).id, tracking.chosen(track)
+    with tracking.follow(store, run, tracker, lambda: report(run, store)) as look:
+
+        def step() -> None:
+            look()
+            if on_progress:
+                on_progress(progress(run, store))
+
+        work(store, run, step)
     return run
+
+
+def track(run: str, tracker: str = "tensorboard", store: Store | None = None) -> Path:
+    """Write the scalars of what a run has recorded so far; returns their folder.
+
+    Raises:
+        StudioError: there is no such tracker, its library is not installed, or another process is
+            writing them.
+    """
+    store = store or Store()
+    run = store.run(run).id
+    return tracking.write(store, run, tracking.chosen(tracker), lambda: report(run, store))
 
 
 def delete(run: str, store: Store | None = None) -> None:
@@ -56,3 +90,4 @@ def delete(run: str, store: Store | None = None) -> None:
     record = store.run(run)
     if is_held(store, record.id) or not store.delete_idle(record.id):
         raise StudioError(f"Run {record.id} is being worked on; stop it before deleting it.")
+    tracking.forget(store, record.id)

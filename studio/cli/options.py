@@ -18,6 +18,7 @@ app = typer.Typer(
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document for scripts.")]
 RunId = Annotated[str, typer.Argument(help="A run's id, the beginning of one, or 'last'.")]
 Out = Annotated[Path, typer.Option("--out", help="The folder to write; must not exist yet.")]
+Track = Annotated[str | None, typer.Option(help="Where its scalars are to be seen: tensorboard.")]
 Public = Annotated[bool, typer.Option("--public", help="Upload it for everybody to see.")]
 
 

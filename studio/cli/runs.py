@@ -10,7 +10,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
 
-from studio.cli.options import Json, RunId, app
+from studio.cli.options import Json, RunId, Track, app
 from studio.cli.showing import (
     duration,
     err,
@@ -35,27 +35,41 @@ def evolve(
     seeds: Annotated[
         int, typer.Option(min=1, max=100, help="Run it with so many seeds, one after another.")
     ] = 1,
+    track: Track = None,
     as_json: Json = False,
 ) -> None:
     """Run a recipe from start to report. Ctrl-C stops it; `resume` goes on."""
     from studio import api
+    from studio.runs import tracking
     from studio.runs.records import FINISHED
 
+    tracking.chosen(track)  # before a run is recorded
     store = api.open_store()
     for one in api.reseeded(recipe, seeds):
         run = api.create(one, store)
-        _work(run, store, as_json)
+        _work(run, store, as_json, track)
         if store.run(run).status != FINISHED:
             break
 
 
 @app.command()
-def resume(run: RunId, as_json: Json = False) -> None:
+def resume(run: RunId, track: Track = None, as_json: Json = False) -> None:
     """Go on with a run that was stopped, interrupted or killed."""
     from studio import api
 
     store = api.open_store()
-    _work(store.run(run).id, store, as_json)
+    _work(store.run(run).id, store, as_json, track)
+
+
+@app.command()
+def track(
+    run: RunId,
+    tracker: Annotated[str, typer.Option(help="Where to: tensorboard.")] = "tensorboard",
+) -> None:
+    """Write a run's scalars as recorded so far, for a tracker to show."""
+    from studio import api
+
+    out.print(f"Written to {plain(api.track(run, tracker, api.open_store()))}")
 
 
 @app.command()
@@ -218,12 +232,12 @@ def paper(as_json: Json = False) -> None:
     print_paper(document, strip)
 
 
-def _work(run: str, store: "Store", as_json: bool) -> None:
+def _work(run: str, store: "Store", as_json: bool, track: str | None = None) -> None:
     """Work on a run in this process under a progress bar, then show its summary."""
     from studio import api
 
     if as_json:
-        api.resume(run, store)
+        api.resume(run, store, track=track)
         return print_summary(run, store, as_json)
     columns = (
         TextColumn("{task.fields[stage]}", style="bold"),
@@ -249,5 +263,5 @@ def _work(run: str, store: "Store", as_json: bool) -> None:
                 eta=duration(p.eta) if p.eta is not None else "–",
             )
 
-        api.resume(run, store, update)
+        api.resume(run, store, update, track)
     print_summary(run, store, as_json)
