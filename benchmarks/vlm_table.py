@@ -22,7 +22,7 @@ from publish import machine, publish
 
 from studio import api
 from studio.evolve.evaluate import evaluate
-from studio.evolve.statistics import interval
+from studio.runs.statistics import interval
 from studio.models import open_source
 from studio.models.vocabulary import align
 from studio.recipe import Recipe

@@ -20,11 +20,11 @@ import numpy as np
 
 from studio import api
 from studio.errors import StudioError
-from studio.evolve.statistics import interval
 from studio.recipe import Recipe
 from studio.runs import Evaluation, Outcome, Progress, Run, Store
 from studio.runs.lock import is_held
 from studio.runs.records import FINISHED
+from studio.runs.statistics import interval
 from studio.workspace import ASSETS
 
 #: Rows 1 to 6: id, the paper's model, its size and its accuracy on MGSM-JA in per cent, and ours.

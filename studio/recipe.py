@@ -4,6 +4,7 @@ Knows the fields, their bounds and how to say what is wrong with one. Refuses to
 is done: models are opened and tasks loaded only by the ``build_*`` methods, when a run needs them.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -123,6 +124,12 @@ class Search(_Section):
 
     ``optimizer``: CMA-ES (``cma``), CMA-ES with margin (``cmaes``), NSGA-II (``nsga2``, for several
     objectives) or ``random``; when left out, ``cma`` for one objective and ``nsga2`` for several.
+    ``racing``: candidates are asked a few examples first, and more only while that can change how
+    they rank (`studio.evolve.racing`). ``asynchronous``: the optimizer is told every score as it
+    comes, rather than a generation's together, so that no worker waits for the slowest; ``auto``
+    does so where there are several workers and no races.
+    ``start``: each space's own (``default``), the best of a few ``uniform`` merges, which count as
+    candidates, or where a recorded run ended, by its id (`studio.evolve.starts`).
     ``scheme``, in both spaces: one search of each space for all objectives (``joint``), or as in
     the ``paper``: parameter space once per task, then paths over all the winners.
     """
@@ -132,7 +139,15 @@ class Search(_Section):
     sigma: float = Field(default=0.2, gt=0, le=1)
     finalists: int = Field(default=5, ge=1, le=100)
     random_baseline: bool = True
+    racing: bool = False
+    asynchronous: bool | Literal["auto"] = "auto"
+    start: str = "default"
     scheme: Literal["joint", "paper"] = "joint"
+
+    @property
+    def warm(self) -> bool:
+        """Whether it starts where a recorded run ended."""
+        return self.start not in ("default", "uniform")
 
 
 class DecodingSettings(_Section):
@@ -282,6 +297,26 @@ class Recipe(_Section):
 
     def _check_search(self, tasks: int, properties: int) -> None:
         search, several = self.search, tasks + properties > 1
+        if search.racing and search.asynchronous is True:
+            raise ValueError(
+                "search.asynchronous: in a race a generation is compared after every block of "
+                "examples; leave it out, or leave racing out"
+            )
+        if not re.fullmatch("default|uniform|last|[0-9a-f]{1,8}", search.start):
+            raise ValueError(
+                f"search.start: {_short(search.start)} is no run; write 'default', 'uniform', or a "
+                "run's id in quotation marks"
+            )
+        if search.start == "uniform" and self.space.type == "data_flow":
+            raise ValueError(
+                "search.start: a path mixes no weights, so that no merge of it is uniform; leave "
+                "it out, or name a run"
+            )
+        if search.start != "default" and search.optimizer == "random":
+            raise ValueError(
+                "search.start: a random search does not go on from anywhere; leave it out, or use "
+                "another optimizer"
+            )
         if search.scheme == "paper" and (self.space.type != "both" or tasks < 2):
             raise ValueError(
                 "search.scheme: the paper's scheme searches the parameter space once per task and "

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from studio.evolve.statistics import interval
 from studio.recipe import Recipe
 from studio.runs import Evaluation, Outcome, Store
+from studio.runs.statistics import interval
 
 #: The order in which a strip has its rows: the base first, what evolved last, as in the paper.
 _ORDER = {"base": 0, "source": 1, "random": 2, "stage": 3, "exported": 4, "evolved": 5}

@@ -60,7 +60,7 @@ def report(run: str, store: Store | None = None) -> list[dict[str, Any]]:
 
 def scores_of(evaluation: Evaluation, model: str, role: str) -> dict[str, Any]:
     """One evaluation as a row of a report."""
-    from studio.evolve.statistics import interval
+    from studio.runs.statistics import interval
 
     low, high = interval([outcome.score for outcome in evaluation.outcomes])
     return {

@@ -54,6 +54,7 @@ class Asked:
         places: which of the split's examples, in this order; counted from 0.
         label: the split that the evaluation is recorded under.
         must_end: whether a model that ends not a single answer is broken.
+        cut_loops: whether an answer ends where it only repeats itself.
     """
 
     task: str
@@ -61,6 +62,7 @@ class Asked:
     places: Sequence[int]
     label: str
     must_end: bool = False
+    cut_loops: bool = False
 
 
 @dataclass(frozen=True, eq=False)  # a genome is an array
@@ -242,7 +244,7 @@ class InProcess:
         # what another task asked the same model in the same words is not asked again
         questions = [(example.id, example.question, example.picture) for example in examples]
         name, length = getattr(task, "asks", task.name), task.max_new_tokens
-        words = (subject, asked.label, name, length, questions)
+        words = (subject, asked.label, name, length, asked.cut_loops, questions)
         said = self._said[1] if self._said and self._said[0] == words else None
         evaluation = evaluate(
             model,
@@ -257,6 +259,7 @@ class InProcess:
             on_halving=self._halved,
             on_token=bench.glance,
             must_end=asked.must_end,
+            cut_loops=asked.cut_loops,
             said=said,
             known=bench.said.setdefault((subject, asked.task, asked.label), {}),
         )

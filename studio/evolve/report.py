@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from studio.evolve.executors import Asked
+from studio.evolve.heats import Heat, Lane, answered, grown
 from studio.evolve.session import Session
 from studio.recipe import Stage
 from studio.runs.front import front
-from studio.runs.records import Candidate
+from studio.runs.records import Candidate, rank
+from studio.runs.statistics import wilson
 
 
 def select(session: Session, stage: Stage) -> Iterator[None]:
@@ -25,20 +27,13 @@ def select(session: Session, stage: Stage) -> Iterator[None]:
         return
     finalists = _finalists(session, stage)
     goals = {name: session.goals[name] for name in stage.objectives if name in session.goals}
-    again = {name: len(g.dev) for name, g in goals.items() if len(g.seen) < len(g.dev)}
-    asked = [session.asked(name, "dev", range(count), "selection") for name, count in again.items()]
-    yield from _measured(session, stage, finalists, asked)
-    compared = [
-        replace(
-            candidate,
-            scores=candidate.scores
-            | {
-                name: session.evaluation(f"candidate:{candidate.id}", name, "selection").score
-                for name in again
-            },
-        )
-        for candidate in finalists
-    ]
+    if session.recipe.search.racing:
+        finalists = yield from _raced(session, stage, finalists, list(goals))
+    else:
+        again = {name: len(g.dev) for name, g in goals.items() if len(g.seen) < len(g.dev)}
+        asked = [session.asked(name, "dev", range(n), "selection") for name, n in again.items()]
+        yield from _measured(session, stage, finalists, asked)
+    compared = [_on_dev(session, candidate, list(goals)) for candidate in finalists]
     winner = max(compared, key=lambda c: (c.score, not c.broken, -c.id))
     payload = {"stage": stage.name, "id": winner.id, "final": stage.final}
     if len(stage.objectives) > 1:
@@ -46,12 +41,48 @@ def select(session: Session, stage: Stage) -> Iterator[None]:
     session.append("winner", payload)
 
 
+def _raced(
+    session: Session, stage: Stage, finalists: list[Candidate], tasks: list[str]
+) -> Iterator[object]:
+    """Those of the finalists, raced for the first place, that were asked all of dev.
+
+    Of several objectives there is no first place: all of them are.
+    """
+    lanes = [Lane(name, tuple(e.id for e in session.goals[name].dev)) for name in tasks]
+    heat = Heat(
+        session,
+        stage,
+        [(candidate.id, candidate.genome) for candidate in finalists],
+        lanes,
+        [],
+        label="selection",
+        seed=(stage.seed,),
+        keep=1 if len(stage.objectives) == 1 else len(finalists),
+        measure=lambda jobs: session.measure(
+            jobs, lambda job, found: [grown(session, evaluation) for evaluation in found]
+        ),
+    )
+    session.space(stage)  # the winners it builds on go to the bench
+    yield from heat.run(whole=True)
+    left = [c for c, alive in zip(finalists, heat.alive, strict=True) if alive]
+    return left or finalists
+
+
+def _on_dev(session: Session, candidate: Candidate, tasks: list[str]) -> Candidate:
+    """The candidate with its scores on all of dev that it was asked."""
+    found = {name: answered(session, candidate.id, name, "selection") for name in tasks}
+    return replace(candidate, scores=candidate.scores | {n: e.score for n, e in found.items()})
+
+
 def _finalists(session: Session, stage: Stage) -> list[Candidate]:
     ranked = session.store.ranked(session.run, stage.name)
     most = session.recipe.search.finalists
     if len(stage.objectives) > 1:
-        best = front(ranked, stage.objectives) or ranked
-        return sorted(best, key=lambda c: (-c.score, c.id))[:most]
+        # some may have been asked a few examples only: what counts is what they score at least
+        best = front([_at_least(c) for c in ranked], stage.objectives)
+        members = {c.id for c in best}
+        best = [c for c in ranked if c.id in members] or ranked
+        return sorted(best, key=rank)[:most]
     finalists = ranked[:most]
     # where the search began, and the optimizer's favourite, compete whatever they scored
     beyond = {
@@ -100,6 +131,13 @@ def _results(session: Session, stage: Stage) -> list[int]:
         found = [event.payload["id"]]
         return found + [n for n in event.payload.get("front", []) if n not in found]
     return []
+
+
+def _at_least(candidate: Candidate) -> Candidate:
+    """The candidate with scores that it has at least."""
+    n = candidate.examples // max(1, len(candidate.tasks))
+    least = {name: wilson(score, n)[0] for name, score in candidate.tasks.items()}
+    return replace(candidate, scores=candidate.scores | least)
 
 
 def _measured(

@@ -3,17 +3,22 @@
 Knows how a search goes on from whatever the record holds: it replays it through the seeded
 optimizer, sees that the same genomes are asked bit for bit, and scores what is pending. Knows, too,
 when it is enough: the event ``enough`` in the log ends a search for good, and what it asked and did
-not score stays unscored. Refuses to know who scores, and what becomes of the candidates afterwards.
+not score stays unscored. A generation is told at once, after a race of its candidates or none; or
+every candidate is told as it comes, where several workers should not wait for the slowest. Refuses
+to know who scores, and what becomes of the candidates afterwards.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 
 import numpy as np
 
 from studio.evolve import optimizers
+from studio.evolve.alike import Alike
 from studio.evolve.executors import Job
+from studio.evolve.heats import Heat, Lane, grown
 from studio.evolve.optimizers import Optimizer
+from studio.evolve.racing import LEADERS, told
 from studio.evolve.session import Session, check_same
 from studio.merge.space import Space
 from studio.recipe import PROPERTIES, Stage
@@ -29,7 +34,9 @@ class Search:
         self.session, self.stage = session, stage
         self.store, self.run_id = session.store, session.run
         self.space: Space = session.space(stage)
+        self.population = session.recipe.search.population
         self.first = self._first_number()
+        self.alike = Alike(session, self.space, [c for c in self._candidates() if c.scores])
 
     def run(self) -> Iterator[None]:
         """Spend the budget of candidates, or end early; yields after everything recorded."""
@@ -41,26 +48,122 @@ class Search:
         asked, pending = self._replay(optimizer)
         generation = len(asked)
         count = sum(asked)
+        if self._asynchronous():
+            count = yield from self._steadily(optimizer, pending, count, budget)
+            generation, pending = 1 + count // self.population, []
         while pending or (count < budget and not self._enough()):
             if not pending:
-                n = min(self.session.recipe.search.population, budget - count)
+                n = min(self.population, budget - count)
                 pending = [(first + number, genome) for number, genome in optimizer.ask(n)]
                 self.store.record_ask(self.run_id, self.stage.name, generation, pending)
                 generation, count = generation + 1, count + n
-            yield from self._until_enough(pending)
+            told = yield from self._compared(generation - 1, pending)
             # before it is told: what was told is not looked at again after an interruption
             self._note_front(generation - 1)
-            if any(not self._scored(number) for number, _ in pending):
+            if told is None:
                 break  # half a generation teaches nothing; those scored still compete
-            told = {number: self._told(number) for number, _ in pending}
-            self.store.record_tell(self.run_id, self.stage.name, told)
-            optimizer.tell({number - first: score for number, score in told.items()})
+            self._tell(optimizer, told)
             pending = []
         if not any(c.scores for c in self._candidates()):  # a stage must have a winner
             yield from self._extra("start", first + count, generation, self.space.initial)
         favorite = optimizer.favorite() if count > len(pending) else None
         if favorite is not None:  # under noise it often beats every sample
             yield from self._extra("favorite", first + count, generation, favorite)
+
+    def _compared(
+        self, generation: int, pending: Sequence[tuple[int, np.ndarray]]
+    ) -> Iterator[object]:
+        """Have a generation scored; what the optimizer is told of it, None if it was enough."""
+        if self.session.recipe.search.racing:
+            return (yield from self._raced(generation, pending))
+        yield from self._until_enough(self._jobs(pending))
+        if any(not self._scored(number) for number, _ in pending):
+            return None
+        return {number: self._told(number) for number, _ in pending}
+
+    def _raced(
+        self, generation: int, pending: Sequence[tuple[int, np.ndarray]]
+    ) -> Iterator[object]:
+        """The same by a race for the first places, of which a random search needs but one."""
+        properties = [self.space.properties(genome) for _, genome in pending]
+        small = [name for name in self.stage.objectives if name in PROPERTIES]
+        heat = Heat(
+            self.session,
+            self.stage,
+            pending,
+            self._lanes(),
+            [np.array([-each[name] for each in properties]) for name in small],
+            label="dev",
+            seed=(self.stage.seed, generation),
+            keep=max(1, self.population // LEADERS) if self.stage.optimizer != "random" else 1,
+            measure=self._until_enough,
+        )
+        if not (yield from heat.run()):
+            return None
+        numbers = [number for number, _ in pending]
+        found = [self._told(number) for number in numbers]
+        means = np.array(found, np.float64).reshape(len(found), -1)
+        # a property is what it is, whoever was dropped
+        tasks = np.array([name not in PROPERTIES for name in self.stage.objectives])
+        means[:, tasks] = told(means[:, tasks], heat.alive)
+        if means.shape[1] == 1:
+            return dict(zip(numbers, means[:, 0].tolist(), strict=True))
+        return dict(zip(numbers, map(tuple, means.tolist()), strict=True))
+
+    def _steadily(
+        self,
+        optimizer: Optimizer,
+        pending: list[tuple[int, np.ndarray]],
+        count: int,
+        budget: int,
+    ) -> Iterator[object]:
+        """Ask for a candidate whenever a worker is free, and tell every score as it comes.
+
+        Returns:
+            (of the generator) how many candidates were asked for.
+        """
+        waiting = [number for number, _ in pending]  # to be told
+
+        def tell_scored() -> None:
+            for number in [number for number in waiting if self._scored(number)]:
+                self._tell(optimizer, {number: self._told(number)})
+                waiting.remove(number)
+
+        def coming() -> Iterator[Job]:
+            nonlocal count
+            tell_scored()  # those that were scored when the run was interrupted
+            yield from self._jobs(pending)
+            while count < budget and not self._enough():
+                [(number, genome)] = optimizer.ask(1)
+                asked = [(self.first + number, genome)]
+                self.store.record_ask(self.run_id, self.stage.name, count // self.population, asked)
+                count += 1
+                waiting.append(asked[0][0])
+                job = self._job(*asked[0])
+                if found := self.alike.said(job):
+                    self._record(job, found)
+                    tell_scored()
+                else:
+                    yield job
+
+        with closing(self.session.measure(coming(), self._recorded_as)) as going:
+            while not self._enough() and next(going, None):
+                tell_scored()
+                yield
+        return count
+
+    def _asynchronous(self) -> bool:
+        """Whether scores are told one by one; fronts and races are of whole generations."""
+        search = self.session.recipe.search
+        if len(self.stage.objectives) > 1 or search.racing:
+            return False
+        if search.asynchronous == "auto":
+            return self.session.executor.workers > 1
+        return search.asynchronous
+
+    def _tell(self, optimizer: Optimizer, told: dict[int, Told]) -> None:
+        self.store.record_tell(self.run_id, self.stage.name, told)
+        optimizer.tell({number - self.first: score for number, score in told.items()})
 
     # ── when it is enough ─────────────────────────────────────────────────────────────────────
 
@@ -181,40 +284,69 @@ class Search:
             check_same(number, genome, recorded)
         else:
             self.store.record_ask(self.run_id, self.stage.name, generation, asked, kind=kind)
-        yield from self._measure(asked)
+        yield from self._each_once(self._jobs(asked))
 
-    def _until_enough(self, asked: Sequence[tuple[int, np.ndarray]]) -> Iterator[None]:
-        """Have candidates scored until it is enough; the rest is abandoned."""
-        if self._enough():
-            return
-        with closing(self._measure(asked)) as going:
-            for _ in going:
-                yield
-                if self._enough():
+    def _until_enough(self, jobs: Iterable[Job]) -> Iterator[None]:
+        """Have jobs done until it is enough; the rest is abandoned."""
+        with closing(self._each_once(jobs)) as going:
+            while not self._enough():
+                try:
+                    yield next(going)
+                except StopIteration:
                     return
 
-    def _measure(self, asked: Sequence[tuple[int, np.ndarray]]) -> Iterator[None]:
-        """Have those scored that are not: nobody is evaluated twice."""
-        session, goals = self.session, self.session.goals
+    def _each_once(self, jobs: Iterable[Job]) -> Iterator[None]:
+        """Have jobs done, each of which is recorded; what is one model is asked once."""
+        new = []
+        for job in jobs:
+            if found := self.alike.said(job):
+                self._record(job, found)
+                yield
+            else:
+                new.append(job)
+        due, later = self.alike.together(new)
+        for _ in self.session.measure(due, self._recorded_as):
+            yield
+        for job in later:
+            self._record(job, self.alike.said(job))
+            yield
+
+    def _record(self, job: Job, found: list[Evaluation]) -> None:
+        self.store.record_evaluation(self.run_id, *self._recorded_as(job, found))
+
+    def _job(self, number: int, genome: np.ndarray) -> Job:
+        """All of the search's examples."""
         questions = [
-            session.asked(name, "dev", range(len(goals[name].seen)))
+            self.session.asked(lane.task, "dev", range(len(lane.examples)))
+            for lane in self._lanes()
+        ]
+        return self.session.candidate_job(number, genome, self.stage, *questions)
+
+    def _jobs(self, asked: Iterable[tuple[int, np.ndarray]]) -> Iterator[Job]:
+        """Those that are not scored: nobody is asked twice."""
+        return (self._job(*one) for one in asked if not self._scored(one[0]))
+
+    def _lanes(self) -> list[Lane]:
+        """The tasks among the objectives, with the examples that the search sees."""
+        goals = self.session.goals
+        return [
+            Lane(name, tuple(example.id for example in goals[name].seen))
             for name in self.stage.objectives
             if name in goals
         ]
-        jobs = [
-            session.candidate_job(number, genome, self.stage, *questions)
-            for number, genome in asked
-            if not self._scored(number)
-        ]
-        yield from session.measure(jobs, self._with_properties)
 
-    def _with_properties(self, job: Job, found: list[Evaluation]) -> list[Evaluation]:
-        """A candidate's evaluations and properties, in the order of the objectives."""
-        by_name = {evaluation.task: evaluation for evaluation in found}
+    def _recorded_as(self, job: Job, found: list[Evaluation]) -> list[Evaluation]:
+        """A candidate's evaluations, grown by what was found now, and its properties.
+
+        In the order of the objectives.
+        """
+        by_name = {evaluation.task: grown(self.session, evaluation) for evaluation in found}
         for name in self.stage.objectives:
             if name in PROPERTIES:
                 value = self.space.properties(job.genome)[name]
                 by_name[name] = Evaluation.of_property(job.subject, name, value)
+            elif name not in by_name:  # of a race that has come to the end of a shorter task
+                by_name[name] = self.session.evaluation(job.subject, name, "dev")
         return [by_name[name] for name in self.stage.objectives]
 
     def _told(self, number: int) -> Told:

@@ -8,7 +8,7 @@ scales the input of layer j when it comes from layer i. As the authors sketch it
 issue tracker, the first and the last layer of the main model enclose whatever was chosen.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -277,6 +277,10 @@ class DataFlowSpace:
             }
             for number, step in enumerate(self.path(genome))
         ]
+
+    def phenotype(self, genome: np.ndarray) -> Hashable:
+        """The layers and what divides their outputs, whichever slots they lie in."""
+        return tuple((step.source, step.layer, step.divisor) for step in self.path(genome))
 
     def properties(self, genome: np.ndarray) -> dict[str, float]:
         """``length`` in layers, and ``parameters`` of the exported model; raises as `check`."""

@@ -9,7 +9,7 @@ source: a weight and, where the method trims or drops, a density.
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -340,6 +340,10 @@ class ParameterSpace:
             if gene.kind == "weight" and gene.source == source:
                 genome[index] = 0.0
         return genome
+
+    def phenotype(self, genome: np.ndarray) -> Hashable:
+        """The genes themselves: each of them counts."""
+        return self.check(genome).tobytes()
 
     def properties(self, genome: np.ndarray) -> dict[str, float]:
         """``length`` in layers and ``parameters``: those of every merge."""

@@ -4,7 +4,7 @@ Knows the protocol that `ParameterSpace` and `DataFlowSpace` fulfil, and what al
 genome. Refuses to know what a gene means.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -61,6 +61,10 @@ class Space(Protocol):
 
     def table(self, genome: np.ndarray) -> list[dict[str, Any]]:
         """What the genome means, as rows to show; raises as `check`."""
+        ...
+
+    def phenotype(self, genome: np.ndarray) -> Hashable:
+        """Two genomes with the same one are the same model; raises as `check`."""
         ...
 
     def properties(self, genome: np.ndarray) -> dict[str, float]:

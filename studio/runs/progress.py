@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from studio.recipe import Recipe
 from studio.runs.lock import is_held
-from studio.runs.records import FINISHED, QUEUED, RUNNING, Candidate, Event, Run
+from studio.runs.records import FINISHED, QUEUED, RUNNING, Candidate, Event, Run, rank
 from studio.runs.store import Store
 
 #: How many of the latest candidates the speeds are averaged over.
@@ -81,13 +81,19 @@ def progress(store: Store, run: str) -> Progress:
 
 
 def curve(store: Store, run: str) -> dict[str, list[tuple[int, float]]]:
-    """Best score so far after each scored candidate, per stage: [(count, best), …]."""
+    """The best's score after each scored candidate, per stage: [(count, score), …].
+
+    Where some were asked more than others the best is the one whose score is the most at least:
+    its score may be lower than that of the best before it.
+    """
     lines: dict[str, list[tuple[int, float]]] = {}
+    best: dict[str, Candidate] = {}
     for candidate in store.candidates(run):
         if candidate.score is not None:
+            leader = min(best.get(candidate.stage, candidate), candidate, key=rank)
+            best[candidate.stage] = leader
             line = lines.setdefault(candidate.stage, [])
-            best = max(candidate.score, line[-1][1] if line else 0.0)
-            line.append((len(line) + 1, best))
+            line.append((len(line) + 1, leader.score))
     return lines
 
 

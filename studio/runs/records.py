@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from studio.recipe import PROPERTIES
+from studio.runs.statistics import wilson
 
 QUEUED, RUNNING, STOPPED, FINISHED, FAILED = "queued", "running", "stopped", "finished", "failed"
 
@@ -79,6 +80,13 @@ class Candidate:
     def tasks(self) -> dict[str, float]:
         """The scores without properties, which are measured in other units."""
         return {name: value for name, value in self.scores.items() if name not in PROPERTIES}
+
+
+def rank(candidate: Candidate) -> tuple:
+    """A key that sorts scored candidates, best first: see `Store.ranked`."""
+    c = candidate
+    least, _ = wilson(min(1.0, c.score), max(1, c.examples))
+    return -len(c.tasks), -least, -c.score, bool(c.broken), c.id
 
 
 @dataclass(frozen=True)

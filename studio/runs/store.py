@@ -30,7 +30,7 @@ import numpy as np
 from studio.errors import StudioError
 from studio.runs.database import Database, copy_database
 from studio.runs.lock import try_hold
-from studio.runs.records import QUEUED, Candidate, Evaluation, Event, Outcome, Run
+from studio.runs.records import QUEUED, Candidate, Evaluation, Event, Outcome, Run, rank
 
 #: What an optimizer is told of a candidate: a score, or one per objective.
 Told = float | Sequence[float]
@@ -171,6 +171,18 @@ class Store(Database):
         """Add working time to the run's total."""
         with self._transaction() as db:
             db.execute("UPDATE runs SET seconds = seconds + ? WHERE id = ?", (seconds, run))
+
+    def set_place(self, run: str, place: str) -> None:
+        """Note where the run is worked on from now on: JSON, or '' for wherever one looks at it."""
+        with self._transaction() as db:
+            db.execute("DELETE FROM places WHERE run = ?", (run,))
+            if place:
+                db.execute("INSERT INTO places VALUES (?, ?)", (run, place))
+
+    def place(self, run: str) -> str:
+        """Where the run is worked on: JSON, or ''."""
+        rows = self._rows("SELECT place FROM places WHERE run = ?", run)
+        return rows[0]["place"] if rows else ""
 
     def import_runs(self, path: str | Path) -> list[str]:
         """Copy the runs of another store that this one does not hold; returns their ids.
@@ -336,11 +348,12 @@ class Store(Database):
     def ranked(self, run: str, stage: str | None = None) -> list[Candidate]:
         """Scored candidates by their score in the search, best first.
 
-        Of equals the earliest that is not broken; a mean over more tasks comes before one over
-        fewer, which is no match for it.
+        Where some were asked more than others, by what their scores are at least. Of equals the
+        earliest that is not broken; a mean over more tasks comes before one over fewer, which is no
+        match for it.
         """
         scored = [c for c in self.candidates(run, stage) if c.score is not None]
-        return sorted(scored, key=lambda c: (-len(c.tasks), -c.score, bool(c.broken), c.id))
+        return sorted(scored, key=rank)
 
     def pick(self, run: str, which: str | int = "best") -> Candidate:
         """The candidate of a number, or the one the run reports for 'best'.

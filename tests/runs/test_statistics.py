@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from studio.evolve.statistics import interval
+from studio.runs.statistics import interval
 
 
 @pytest.mark.parametrize(

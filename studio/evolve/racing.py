@@ -1,0 +1,105 @@
+"""Races: candidates are asked a few examples, and more only where that can change a ranking.
+
+All of a race are asked the same examples, in blocks that grow. After every block those are dropped
+that enough others beat by a paired bound: they would hardly come back, and where they might, it is
+by less than all the examples together could tell apart from chance. The rest is asked on. What an
+optimizer is told is a ranking of all of them.
+
+Knows scores and how far they can be trusted; how blocks are asked and recorded is for
+`studio.evolve.heats`. Refuses to know models, and what a ranking is for.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+#: Examples in the first block; every further one has as many as all before it.
+FIRST = 4
+#: A difference is trusted that is this many standard errors from another sign.
+BOUND = 1.0
+#: A lead counts that would be more than so many standard errors of a score on all the examples.
+INDIFFERENT = 3.0
+#: The part of a generation whose order is fought for: the few that CMA-ES gives most weight.
+LEADERS = 4
+
+
+def blocks(n: int, seed: Sequence[int]) -> list[list[int]]:
+    """The places of ``n`` examples, shuffled and cut into blocks.
+
+    The order is another for every ``seed``, so that no example decides more often than the rest.
+
+    Example:
+        >>> [len(block) for block in blocks(20, seed=(0, 1))]
+        [4, 4, 8, 4]
+    """
+    order = np.random.default_rng(list(seed)).permutation(n).tolist()
+    cuts = [0, *(FIRST << k for k in range(n.bit_length()) if FIRST << k < n), n]
+    return [order[start:end] for start, end in zip(cuts, cuts[1:], strict=False)]
+
+
+def beaten(
+    scores: Sequence[np.ndarray], wholes: Sequence[int], certain: Sequence[np.ndarray] = ()
+) -> np.ndarray:
+    """Who is beaten by whom.
+
+    Args:
+        scores: per task float ``[c, n]``, more is better: of ``c`` candidates on the same ``n``
+            examples.
+        wholes: per task, how many examples there are in all.
+        certain: float ``[c]`` each, more is better: what is known without asking.
+
+    Returns:
+        bool ``[c, c]``: whether the candidate of the row is beaten by that of the column. In every
+        task the upper bound of its lead over all ``wholes`` examples (the mean of the paired
+        differences and `BOUND` standard errors, drawn without replacement) must be no more than
+        `INDIFFERENT` standard errors of a mean over all of them; it must have no lead in what is
+        certain; and over all tasks it must be behind, or as good and later.
+    """
+    count = len(scores[0])
+    behind = np.ones((count, count), bool)
+    means = np.zeros(count)
+    for values, whole in zip(scores, wholes, strict=True):
+        n = values.shape[1]
+        lead = values[:, None] - values[None]  # [c, c, n]: of the row over the column
+        mean = lead.mean(-1)
+        # that two agree on a few examples does not prove that they always will: a quarter more,
+        # the most that a single score can vary
+        spread = np.sqrt((((lead - mean[..., None]) ** 2).sum(-1) + 0.25) / n)
+        error = spread * np.sqrt(max(0.0, 1 / n - 1 / whole))
+        behind &= mean + BOUND * error <= INDIFFERENT * spread / np.sqrt(whole)
+        means += values.mean(1)
+    for value in certain:
+        behind &= value[:, None] <= value[None]
+    number = np.arange(count)
+    worse = (means[:, None] < means[None]) | (
+        (means[:, None] == means[None]) & (number[:, None] > number[None])
+    )
+    return behind & worse
+
+
+def survivors(
+    scores: Sequence[np.ndarray],
+    wholes: Sequence[int],
+    keep: int,
+    certain: Sequence[np.ndarray] = (),
+) -> np.ndarray:
+    """bool ``[c]``: who is beaten by fewer than ``keep`` others; arguments as of `beaten`."""
+    return beaten(scores, wholes, certain).sum(1) < keep
+
+
+def told(means: np.ndarray, alive: np.ndarray) -> np.ndarray:
+    """What an optimizer is told: a ranking in which whoever was dropped is behind all who were not.
+
+    Args:
+        means: float64 ``[c, o]``, each on the examples that the candidate was asked.
+        alive: bool ``[c]``, who was not dropped.
+
+    Returns:
+        float64 ``[c, o]``: of the dropped at most what the last of the others has, less a hair.
+
+    Example:
+        >>> told(np.array([[0.5], [0.75], [0.25]]), np.array([True, False, False])).ravel().round(6)
+        array([0.5 , 0.5 , 0.25])
+    """
+    least = np.nextafter(means[alive].min(0), -np.inf)
+    return np.where(alive[:, None], means, np.minimum(means, least))
