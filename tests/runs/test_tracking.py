@@ -13,10 +13,11 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from studio import api
 from studio.cli import main
 from studio.errors import StudioError
-from studio.evolve.statistics import interval
 from studio.recipe import Recipe
 from studio.runs import Evaluation, Outcome, Store, tracking
 from studio.runs.lock import try_hold
+from studio.runs.scalars import Scalars
+from studio.runs.statistics import interval
 from studio.runs.tensorboard import TensorBoard
 
 
@@ -119,6 +120,26 @@ def test_test_scores_have_their_intervals(tracked):
     assert all(f"| {row['role']} | csv |" in table for row in rows.values())
 
 
+def test_a_raced_candidate_is_a_point_once_the_optimizer_was_told(tiny_recipe, store, tmp_path):
+    recipe = tiny_recipe(search={"population": 8, "racing": True, "random_baseline": False})
+    run = api.create(recipe, store)
+    scalars = Scalars(store, run, TensorBoard(tmp_path), list)
+    shown: dict[int, float] = {}
+
+    def look(_) -> None:
+        scalars.look()
+        found = curves(tmp_path / "cma") if (tmp_path / "cma").is_dir() else {}
+        shown.update(found.get("candidate/examples", []))
+        told = {n for e in store.events(run, "tell") for n, _ in e.payload["told"]}
+        favorite = {n for e in store.events(run, "favorite") for n in e.payload["ids"]}
+        assert set(shown) <= told | favorite
+
+    api.resume(run, store, look)
+    found = {c.id: c for c in store.candidates(run)}
+    assert len(shown) >= 14
+    assert shown == {number: found[number].examples for number in shown}
+
+
 def test_the_recipe_is_there_to_read(tracked):
     store, run, folder = tracked
     assert texts(folder)["recipe"] == f"```yaml\n{store.run(run).recipe}\n```"
@@ -183,21 +204,20 @@ def scored(store, run, number, score):
     )
 
 
-def test_a_candidate_that_is_still_out_holds_later_ones_back(store):
+def test_a_candidate_that_is_still_out_holds_later_ones_back(store, tmp_path):
     recipe = Recipe(base="bonsai-base", sources=["bonsai-ja"], objectives=[{"task": "jmath"}])
     run = store.create_run(recipe.name, recipe.to_yaml())
     store.record_ask(run, "cma", 0, [(number, np.zeros(2)) for number in range(4)])
-    following = tracking.Following(store, run, TensorBoard, list)
+    scalars = Scalars(store, run, TensorBoard(tmp_path), list)
     for number, steps in ((0, [0]), (2, [0]), (3, [0]), (1, [0, 1, 2, 3])):
         scored(store, run, number, number / 4)
-        following.look()
-        shown = curves(following.folder / "cma")["score/jmath"]
+        scalars.look()
+        shown = curves(tmp_path / "cma")["score/jmath"]
         assert [step for step, _ in shown] == steps
     store.record_ask(run, "cma", 1, [(number, np.zeros(2)) for number in (4, 5)])
     scored(store, run, 5, 1.0)
-    following.look(last=True)  # the run ends, and candidate 4 was given up
-    assert curves(following.folder / "cma")["best/score"][-1] == (5, 1.0)
-    following.lock.release()
+    scalars.look(last=True)  # the run ends, and candidate 4 was given up
+    assert curves(tmp_path / "cma")["best/score"][-1] == (5, 1.0)
 
 
 # ── who asks for it ───────────────────────────────────────────────────────────────────────────
