@@ -67,7 +67,8 @@ def watch():
 # what compiled code takes is the library's, not the model's: one tensor of a few numbers
 layout = ParameterSpace(models[0], models[1:], method=method)
 name = min(layout.tensors, key=lambda name: np.prod(layout.tensors[name]))
-few = Fused(Resident.of(layout, name, torch.bfloat16, torch.device("cpu")))
+(_, resident), = Resident.all(layout, torch.bfloat16, "cpu", [name])
+few = Fused(resident)
 out = torch.empty(layout.tensors[name], dtype=torch.bfloat16).flatten()
 few.merge_into(out, layout.settings(layout.initial)[name], False)
 before = held()
@@ -86,8 +87,7 @@ class Tensors:
     def __init__(self, space: ParameterSpace, prepare: type, names: Sequence[str] | None = None):
         self.space, self._random = space, np.random.default_rng(0)
         self._made = {}
-        for name in names or space.tensors:
-            resident = Resident.of(space, name, torch.bfloat16, torch.device("cpu"))
+        for name, resident in Resident.all(space, torch.bfloat16, "cpu", names):
             made = Fused(resident) if prepare is Fused else Ingredients.held(resident)
             self._made[name] = made, torch.empty_like(resident.vectors[0])
 

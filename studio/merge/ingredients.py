@@ -7,7 +7,7 @@ for export. Held or streamed, the same arithmetic is done on the same numbers, e
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,6 +26,8 @@ CPU_CHUNK = 1 << 15
 LARGE = 1 << 22
 #: Entries merged at a time on a GPU: enough to keep it busy, few enough to bound the temporaries.
 GPU_CHUNK = 1 << 22
+#: Entries that fill whole lines of the cache, 64 bytes, in any dtype.
+ALIGNED = 32
 #: Entries read from a file at a time.
 STREAM_CHUNK = 1 << 20
 
@@ -112,22 +114,45 @@ class Resident:
     cosine: float | None
 
     @classmethod
-    def of(
-        cls, space: ParameterSpace, name: str, dtype: torch.dtype, device: torch.device | str
-    ) -> "Resident":
-        """The tensor ``name`` of the space's models."""
-        count = math.prod(space.tensors[name])
+    def all(
+        cls,
+        space: ParameterSpace,
+        dtype: torch.dtype,
+        device: torch.device | str,
+        names: Iterable[str] | None = None,
+    ) -> Iterator[tuple[str, "Resident"]]:
+        """The tensors of the space's models, or those of these names, side by side.
+
+        Memory for all is taken at once: taken one by one, between what is read in passing, they
+        leave gaps of a tenth of it that nobody can use.
+
+        Raises:
+            MemoryError: there is not so much.
+        """
+        counts = {name: math.prod(space.tensors[name]) for name in names or space.tensors}
+        rows = len(space.sources) + (1 if space.base else 0)
+        try:
+            room = torch.empty(
+                sum(rows * _padded(count) for count in counts.values()), dtype=dtype, device=device
+            )
+        except RuntimeError as error:  # which is what torch says
+            raise MemoryError(str(error)) from error
+        for name, count in counts.items():
+            yield name, cls._of(space, name, room[: rows * count].view(rows, count))
+            room = room[rows * _padded(count) :]
+
+    @classmethod
+    def _of(cls, space: ParameterSpace, name: str, room: Tensor) -> "Resident":
+        """A tensor of the space's models, read into ``room``, the base's behind the sources'."""
         below = space.base.reader(name) if space.base else None
         readers = [source.reader(name) for source in space.sources]
-        vectors = torch.empty(len(readers), count, dtype=dtype, device=device)
+        vectors = room[: len(readers)]
         for vector, reader in zip(vectors, readers, strict=True):
-            Streamed(reader, below, dtype, device).read_into(vector)
-        base = None
-        if below:
-            base = torch.empty(count, dtype=dtype, device=device)
-            Streamed(below, None, dtype, device).read_into(base)
+            Streamed(reader, below, room.dtype, room.device).read_into(vector)
+        base = Streamed(below, None, room.dtype, room.device).read_into(room[-1]) if below else None
         keys = [masks.key(space.seed, index, name) for index in range(len(readers))]
-        return cls(space.method, base, vectors, keys, _cosine(space.method, readers, count))
+        cosine = _cosine(space.method, readers, vectors.shape[1])
+        return cls(space.method, base, vectors, keys, cosine)
 
     def coefficients(
         self, setting: Setting, normalize: bool
@@ -297,6 +322,11 @@ class Ingredients:
 def anchor(space: ParameterSpace) -> Model:
     """What packed vectors are differences from: the base or, without one, the first source."""
     return space.base or space.sources[0]
+
+
+def _padded(count: int) -> int:
+    """So many entries that the next tensor begins with a line of the cache."""
+    return -(-count // ALIGNED) * ALIGNED
 
 
 def _spans(count: int, chunk: int) -> Iterator[tuple[int, int]]:

@@ -207,8 +207,7 @@ def _held(space: ParameterSpace, precision: str, device: torch.device, base: str
             f"{min(missing)}; use a checkpoint that transformers' save_pretrained wrote."
         )
     targets: dict[str, _Target] = {}
-    for name in space.tensors:
-        resident = Resident.of(space, name, dtype, device)
+    for name, resident in Resident.all(space, dtype, device):
         if fuses(device, dtype):
             targets[name] = _Compiled(Fused(resident), parameters[name])
         elif _fuses_on_gpu(device, dtype):

@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import njit
 
-from studio.merge import fused, masks
-from studio.merge.fused import BLOCK, PART, Fused, Place
+from studio.merge import fused, kernels, masks
+from studio.merge.fused import PART, Fused, Place
 from studio.merge.ingredients import Ingredients, Resident
+from studio.merge.kernels import BLOCK
 from studio.merge.methods import METHODS
 from studio.merge.parameter_space import Setting
 
@@ -81,7 +82,8 @@ def test_a_tensor_in_parts_on_several_cores(method, threads, monkeypatch):
     parts = []
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     monkeypatch.setattr(fused, "PART", 2 * BLOCK)
-    monkeypatch.setattr(fused, "_merge", _listening(fused._merge, parts))
+    merger = kernels.merger
+    monkeypatch.setattr(kernels, "merger", lambda *asked: _listening(merger(*asked), parts))
     out = torch.empty(count)
     Fused(made).merge_into(out, asked, False)
     assert torch.equal(out, whole) and PART > count
@@ -158,7 +160,7 @@ def test_numbers_that_bf16_cannot_hold_round_as_torch_rounds():
     @njit
     def put(entries, numbers):
         for place, number in enumerate(numbers):
-            fused._put(entries, place, number)
+            kernels._put(entries, place, number)
 
     put(fused._numbers(narrow), base.numpy())
     wanted = base.bfloat16()
