@@ -138,12 +138,10 @@ def grown(session: Session, new: Evaluation) -> Evaluation:
     whatever was answered before.
     """
     before = answered(session, int(new.subject.partition(":")[2]), new.task, new.split)
-    if before is None:
-        return new
-    known = {o.example: o for o in (*before.outcomes, *new.outcomes)}
+    known = {o.example: o for o in (*(before.outcomes if before else ()), *new.outcomes)}
     dev = session.goals[new.task].dev
     outcomes = tuple(known[example.id] for example in dev if example.id in known)
-    spent = before.split == new.split
+    spent = before is not None and before.split == new.split
     return replace(
         new,
         score=0.0 if new.broken else sum(o.score for o in outcomes) / len(outcomes),
