@@ -168,6 +168,8 @@ class Visitor:
         if not self.owner:
             raise StudioError("The page does not know you yet; reload it, then press Start again.")
         self.recipe_models(store, recipe)
+        if recipe.search.warm:
+            self.run(store, recipe.search.start)
         if len(recipe.sources) > MAX_SOURCES:
             raise StudioError(f"A public Studio merges {MAX_SOURCES} sources at most; take fewer.")
         for item in [*recipe.objectives, *recipe.report]:

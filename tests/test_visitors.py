@@ -80,6 +80,17 @@ def test_a_refusal_does_not_tell_whether_there_is_such_a_run(store):
     assert said[0] == said[1]
 
 
+def test_a_run_goes_on_from_none_but_ones_own(store):
+    mine = store.create_run("mine", recipe().to_yaml(), owner=ANNA)
+    store.set_status(mine, "finished")
+    theirs = store.create_run("theirs", recipe().to_yaml(), owner=BEN)
+    wanted = recipe(search={"start": mine})
+    assert guest().recipe(store, wanted) is wanted
+    for start in (theirs, "last"):  # the newest is somebody else's
+        with pytest.raises(StudioError, match="There is no run"):
+            guest().recipe(store, recipe(search={"start": start}))
+
+
 def test_the_sample_run_and_links_can_only_be_looked_at(store):
     from studio import api
 

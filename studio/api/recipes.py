@@ -43,6 +43,8 @@ def anchor_all(recipe: Recipe, store: Store) -> Recipe:
 
     document = recipe.model_dump(mode="json")
     document["sources"] = [anchor(name) for name in recipe.sources]
+    if recipe.search.warm:
+        document["search"]["start"] = store.run(recipe.search.start).id
     if recipe.vocabulary not in ("same", "base", "union"):  # it is one of the sources
         document["vocabulary"] = anchor(recipe.vocabulary)
     for place in (document["space"], document["space"].get("data_flow", {})):

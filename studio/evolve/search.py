@@ -13,7 +13,7 @@ from contextlib import closing
 
 import numpy as np
 
-from studio.evolve import optimizers
+from studio.evolve import optimizers, starts
 from studio.evolve.alike import Alike
 from studio.evolve.executors import Job
 from studio.evolve.heats import Heat, Lane, grown
@@ -23,7 +23,7 @@ from studio.evolve.session import Session, check_same
 from studio.merge.space import Space
 from studio.recipe import PROPERTIES, Stage
 from studio.runs.front import front, gains, hypervolume
-from studio.runs.records import Candidate, Evaluation
+from studio.runs.records import Candidate, Evaluation, Event
 from studio.runs.store import Told
 
 
@@ -40,11 +40,12 @@ class Search:
 
     def run(self) -> Iterator[None]:
         """Spend the budget of candidates, or end early; yields after everything recorded."""
-        if self.space.kind == "data_flow":
-            yield from self._extra("start", self.first, 0, self.space.initial)
-            self.first += 1
+        begun = self.first
+        known = yield from self._begin()
         first, budget = self.first, self._budget()
-        optimizer = self._optimizer()
+        if self._uniform_due():
+            budget -= first - begun  # what that took counts
+        optimizer = self._optimizer(known)
         asked, pending = self._replay(optimizer)
         generation = len(asked)
         count = sum(asked)
@@ -65,10 +66,56 @@ class Search:
             self._tell(optimizer, told)
             pending = []
         if not any(c.scores for c in self._candidates()):  # a stage must have a winner
-            yield from self._extra("start", first + count, generation, self.space.initial)
+            yield from self._extra("start", first + count, generation, known[0])
         favorite = optimizer.favorite() if count > len(pending) else None
         if favorite is not None:  # under noise it often beats every sample
             yield from self._extra("favorite", first + count, generation, favorite)
+
+    # ── where it begins ───────────────────────────────────────────────────────────────────────
+
+    def _begin(self) -> Iterator[object]:
+        """Have scored whatever precedes the optimizer's candidates.
+
+        Returns:
+            (of the generator) genomes that the optimizer begins at, the best first.
+        """
+        if self._uniform_due():
+            yield from self._try_uniform()
+        origin = self._origin()
+        known = [self.space.check(genome) for genome in starts.recorded(origin)] if origin else []
+        known = known or [self.space.initial]
+        if self._goes_on() or self.space.kind == "data_flow":
+            yield from self._extra("start", self.first, 0, known[0])
+            self.first += 1
+        return known
+
+    def _uniform_due(self) -> bool:
+        """Whether uniform merges come first; a baseline draws as many more at random instead."""
+        wanted = self.session.recipe.search.start == "uniform"
+        return wanted and self.space.kind == "parameter" and not self.stage.baseline
+
+    def _goes_on(self) -> bool:
+        """Whether it begins where another run ended, as its baseline does then."""
+        return self.session.recipe.search.warm and self._origin() is not None
+
+    def _origin(self) -> Event | None:
+        stage = self._beside() if self.session.recipe.search.warm else self.stage.name
+        return next(iter(self.session.events(starts.ORIGIN, stage)), None)
+
+    def _try_uniform(self) -> Iterator[object]:
+        """Have uniform merges scored, half the budget at most, and record the best of them."""
+        most = max(1, self.session.recipe.budget.candidates // 2)
+        asked = [
+            (self.first + number, genome)
+            for number, genome in enumerate(starts.uniform(self.space, most))
+        ]
+        self._record_ask("uniform", 0, asked)
+        self.first += len(asked)
+        if self._origin() is None and (yield from self._compared(0, asked)) is not None:
+            found = [c for c in self._candidates() if c.scores]
+            self.session.append(starts.ORIGIN, starts.best_of(self.stage, found))
+
+    # ── generations ───────────────────────────────────────────────────────────────────────────
 
     def _compared(
         self, generation: int, pending: Sequence[tuple[int, np.ndarray]]
@@ -172,8 +219,7 @@ class Search:
         most = self.session.recipe.budget.candidates
         if not self.stage.baseline:
             return most
-        stages = self.session.recipe.stages()
-        beside = stages[self._index() - len(stages) // 2].name
+        beside = self._beside()
         beyond = {
             number
             for event in self.session.events(stage=beside)
@@ -182,6 +228,13 @@ class Search:
         }
         found = self.store.candidates(self.run_id, beside)
         return min(most, sum(bool(c.scores) and c.id not in beyond for c in found))
+
+    def _beside(self) -> str:
+        """The search that a baseline stands beside; of any other its own name."""
+        if not self.stage.baseline:
+            return self.stage.name
+        stages = self.session.recipe.stages()
+        return stages[self._index() - len(stages) // 2].name
 
     def _index(self) -> int:
         return [stage.name for stage in self.session.recipe.stages()].index(self.stage.name)
@@ -219,20 +272,22 @@ class Search:
 
     # ── candidates ────────────────────────────────────────────────────────────────────────────
 
-    def _optimizer(self) -> Optimizer:
+    def _optimizer(self, known: Sequence[np.ndarray]) -> Optimizer:
         search, space = self.session.recipe.search, self.space
         return optimizers.make(
             self.stage.optimizer,
             lower=space.lower,
             upper=space.upper,
-            initial=space.initial,
+            initial=known[0],
+            others=known[1:],
             binary=space.binary,
             population=search.population,
             sigma=search.sigma,
             seed=self.stage.seed,
             objectives=len(self.stage.objectives),
-            # nearly every path far from the start is broken: random search may start there too
-            around=space.kind == "data_flow",
+            # nearly every path far from the start is broken: random search may start there too, and
+            # where another run ended
+            around=space.kind == "data_flow" or self._goes_on(),
         )
 
     def _first_number(self) -> int:
@@ -278,13 +333,20 @@ class Search:
 
     def _extra(self, kind: str, number: int, generation: int, genome: np.ndarray) -> Iterator[None]:
         """Score a candidate beyond the budget: where a search starts, or what it believes in."""
-        recorded = self._recorded()
         asked = [(number, genome)]
-        if number in recorded:
-            check_same(number, genome, recorded)
+        self._record_ask(kind, generation, asked)
+        yield from self._each_once(self._jobs(asked))
+
+    def _record_ask(
+        self, kind: str, generation: int, asked: Sequence[tuple[int, np.ndarray]]
+    ) -> None:
+        """Record candidates that no optimizer proposed, or see that they are those recorded."""
+        recorded = self._recorded()
+        if asked[0][0] in recorded:
+            for number, genome in asked:
+                check_same(number, genome, recorded)
         else:
             self.store.record_ask(self.run_id, self.stage.name, generation, asked, kind=kind)
-        yield from self._each_once(self._jobs(asked))
 
     def _until_enough(self, jobs: Iterable[Job]) -> Iterator[None]:
         """Have jobs done until it is enough; the rest is abandoned."""

@@ -310,6 +310,12 @@ _EVENTS: dict[str, Callable[[Row, set[int]], bool]] = {
     "front": lambda p, _: (
         "stage" in p and all(_is_number(p[key]) for key in ("generation", "size", "hypervolume"))
     ),
+    "origin": lambda p, _: (
+        "stage" in p
+        and bool(p["genomes"])
+        and all(math.isfinite(float.fromhex(gene)) for genes in p["genomes"] for gene in genes)
+    ),
+    "uniform": _asked,
     "phase": lambda p, _: isinstance(p["name"], str),
     "inputs": lambda p, _: (
         _is_number(p["answers"])

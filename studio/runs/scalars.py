@@ -68,11 +68,16 @@ class Scalars:
         events = self.store.events(self.run)
         over = {event.payload["stage"] for event in events if event.kind == "winner"}
         told, beyond = set(), set()
+        uniform: dict[str, list[int]] = {}
         for event in events:
             if event.kind == "tell":
                 told |= {number for number, _ in event.payload["told"]}
             elif event.kind in ("start", "favorite"):
                 beyond |= set(event.payload["ids"])
+            elif event.kind == "uniform":
+                uniform[event.payload["stage"]] = event.payload["ids"]
+            elif event.kind == "origin":  # they were compared, and the best is known
+                beyond |= set(uniform.get(event.payload["stage"], ()))
         by_stage: dict[str, list[Candidate]] = {stage.name: [] for stage in self.stages}
         for candidate in self.store.candidates(self.run):
             by_stage[candidate.stage].append(candidate)

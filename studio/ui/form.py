@@ -22,7 +22,7 @@ WITH_OPTIONS = ("csv",)
 FIELDS = (
     "name", "space", "sources", "base", "objectives", "options", "examples", "budget", "hours",
     "population", "method", "granularity", "repeats", "scaling", "max_length", "lenders", "scheme",
-    "optimizer", "seed", "precision", "vocabulary", "baseline",
+    "optimizer", "seed", "begin", "precision", "vocabulary", "baseline",
 )  # fmt: skip
 METHOD_NAMES = {
     "dare_ties": "DARE-TIES",
@@ -113,6 +113,7 @@ def build(recipe: Recipe) -> dict[str, gr.components.Component]:
     with gr.Row():
         add(gr.Dropdown, "optimizer", min_width=150)
         number("seed")
+        add(gr.Dropdown, "begin", allow_custom_value=True, info=text("begin_info"), min_width=150)
     with gr.Row():
         bits = {"fp32": 32, "bf16": 16, "fp16": 16, "int8": 8, "nf4": 4}
         precisions = [(f"{key} ({n} bit)", key) for key, n in bits.items()]
@@ -134,7 +135,9 @@ def applying(space: str, objectives: list[str], optimizer: str = "") -> dict[str
         optimizers.insert(1, ("NSGA-II", "nsga2"))
     else:
         optimizers[1:1] = [("CMA-ES", "cma"), ("CMA-ES with margin", "cmaes")]
+    begins = [(text("begin_default"), "default"), (text("begin_uniform"), "uniform")]
     looks: dict[str, dict[str, Any]] = {
+        "begin": {"choices": begins if mixes else begins[:1]},
         "sources": {"info": text("sources_info" if mixes else "sources_info_paths")},
         "objectives": {"choices": [*((name, name) for name in named), *(few if paths else [])]},
         "options": {"visible": any(name in WITH_OPTIONS for name in objectives)},
@@ -199,6 +202,7 @@ def values_of(recipe: Recipe) -> list[Any]:
         "seed": recipe.seed,
         "precision": recipe.precision,
         "vocabulary": recipe.vocabulary,
+        "begin": recipe.search.start,
         "baseline": recipe.search.random_baseline,
     }
     return [values[key] for key in FIELDS]
@@ -235,7 +239,11 @@ def overlay(text_: str, *fields: Any) -> Recipe:
     }
     tasks = [name for name in given["objectives"] or [] if name not in PROPERTIES]
     several = given["space"] == "both" and len(tasks) > 1
+    # random search goes on from nowhere, and no path is a uniform merge
+    nowhere = ["default", *(["uniform"] if given["space"] == "data_flow" else [])]
+    begins = given["begin"] and given["begin"] not in nowhere and given["optimizer"] != "random"
     document["search"] |= {
+        "start": given["begin"].strip() if begins else "default",
         "random_baseline": given["baseline"],
         "optimizer": None if given["optimizer"] == "auto" else given["optimizer"],
         "scheme": given["scheme"] if several else "joint",

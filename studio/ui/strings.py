@@ -147,6 +147,14 @@ TABLE: dict[str, tuple[str, str, str]] = {
     "vocabulary_base": ("the base's", "ベースのもの", "基础模型的"),
     "vocabulary_union": ("all tokens of all", "すべての和集合", "全部词元的并集"),
     "seed": ("Seed", "乱数シード", "随机种子"),
+    "begin": ("Begin at", "開始点", "起点"),
+    "begin_default": ("the middle", "中央", "中间"),
+    "begin_uniform": ("the best uniform merge", "最良の均一マージ", "最佳均匀合并"),
+    "begin_info": (
+        "Or a run's id: where that ended.",
+        "または実行の ID：その終わりから。",
+        "或运行的 ID：从其终点开始。",
+    ),
     "baseline": (
         "Random search as well, with the same budget",
         "同じ予算のランダム探索も行う",

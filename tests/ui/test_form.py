@@ -67,6 +67,22 @@ def test_hours_are_a_budget_like_any_other():
         filled(recipe, hours=-1)
 
 
+def test_where_a_search_begins():
+    recipe = filled(form.default_recipe(), begin="uniform")
+    assert recipe.search.start == "uniform"
+    assert filled(recipe).search.start == "uniform"
+    assert filled(recipe, begin=" 0a1b2c3d ").search.start == "0a1b2c3d"
+    # what cannot begin there begins as ever
+    assert filled(recipe, begin=None).search.start == "default"
+    assert filled(recipe, optimizer="random").search.start == "default"
+    assert filled(form.presets()["paths"], begin="uniform").search.start == "default"
+    assert filled(form.presets()["paths"], begin="0a1b2c3d").search.start == "0a1b2c3d"
+    with pytest.raises(StudioError, match="search.start"):
+        filled(recipe, begin="yesterday's")
+    for space, choices in (("parameter", 2), ("both", 2), ("data_flow", 1)):
+        assert len(form.applying(space, ["jmath"])["begin"]["choices"]) == choices
+
+
 def test_options_of_a_task():
     recipe = form.default_recipe()
     merged = filled(recipe, objectives=["csv"], options="path: q.csv\nmatch: number")

@@ -7,6 +7,8 @@ and the same scores give the same genomes bit for bit, whatever else the process
 run depends on it). One algorithm a file; a library is imported when its optimizer is made.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from studio.errors import StudioError
@@ -33,6 +35,7 @@ def make(
     seed: int,
     objectives: int = 1,
     around: bool = False,
+    others: Sequence[np.ndarray] = (),
 ) -> Optimizer:
     """The optimizer of that name.
 
@@ -46,6 +49,7 @@ def make(
         seed: of the private generator; 0 is valid.
         objectives: how many scores a candidate gets.
         around: random draws are normal around ``initial`` rather than uniform.
+        others: float64 [d] each, what else is known to be good: ``nsga2`` begins with them, too.
 
     Raises:
         StudioError: there is no such optimizer, or it searches another number of objectives.
@@ -78,4 +82,4 @@ def make(
         return CMA(lower, upper, initial, **common)
     if name == "cmaes":
         return CMAwM(lower, upper, initial, binary=binary, **common)
-    return NSGA2(lower, upper, initial, binary=binary, **common)
+    return NSGA2(lower, upper, initial, others=others, binary=binary, **common)

@@ -14,13 +14,15 @@ from studio.evolve.optimizers.base import Generations, draw_around, to_nearer_bo
 class NSGA2:
     """NSGA-II (Deb et al., IEEE Trans. Evol. Comp. 6(2), 2002) for two objectives or more.
 
-    The first generation is ``initial`` and normal draws around it; later ones vary the candidates
-    kept by rank and crowding. The library is told whole generations only, and asked for the next
+    The first generation is ``initial``, as many ``others`` as there is room for, spread over all of
+    them, and normal draws around ``initial``; later ones vary the candidates kept by rank and
+    crowding. The library is told whole generations only, and asked for the next
     one only then: ``ask`` hands a generation out in as many pieces as the caller likes.
 
     Args:
         lower, upper: float64 [d].
         initial: float64 [d]; of a binary gene a relaxed mean between its bounds.
+        others: float64 [d] each, in the order of a front.
         binary: bool [d], the genes that take exactly lower or upper; none and all are fine.
         population: candidates per generation, and candidates kept.
         sigma: standard deviation of the first draws, as a fraction of each gene's range.
@@ -43,6 +45,7 @@ class NSGA2:
         upper: np.ndarray,
         initial: np.ndarray,
         *,
+        others: Sequence[np.ndarray] = (),
         binary: np.ndarray,
         population: int,
         sigma: float,
@@ -51,8 +54,13 @@ class NSGA2:
         from studio.evolve.optimizers.mating import algorithm
 
         random = np.random.default_rng(seed)
-        draws = [draw_around(random, lower, upper, initial, sigma) for _ in range(population - 1)]
-        first = to_nearer_bound(np.array([initial, *draws], np.float64), lower, upper, binary)
+        places = np.linspace(0, len(others) - 1, min(len(others), population - 1)).round()
+        known = [initial, *(others[int(place)] for place in places)]
+        draws = [
+            draw_around(random, lower, upper, initial, sigma)
+            for _ in range(population - len(known))
+        ]
+        first = to_nearer_bound(np.array([*known, *draws], np.float64), lower, upper, binary)
         self._algorithm = algorithm(lower, upper, binary, first, random)
         self._generations = Generations(population)
         self._generation = self._algorithm.ask()
