@@ -66,6 +66,8 @@ class CMA:
 
     def tell(self, scores: Mapping[int, float]) -> None:
         for solutions, told in self._generations.complete(scores):
+            # mirrored steps of a small population, which are left over where it is asked one by one
+            self._es.pop_injection_directions = []
             self._es.tell(solutions, [-score for score in told])  # cma minimises
 
     def favorite(self) -> np.ndarray:
