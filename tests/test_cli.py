@@ -265,6 +265,25 @@ def test_an_empty_workspace_says_how_to_begin(studio):
     assert status == 0 and json.loads(out) == []
 
 
+def test_evolve_from_where_another_run_ended(studio, refused, recipe_file):
+    recipe = recipe_file(budget={"candidates": 4}, search={"random_baseline": False})
+    status, out, err = studio("evolve", recipe, "--json")
+    assert status == 0, err
+    before = json.loads(out)["run"]
+    status, out, err = studio("evolve", recipe, "--start", "last", "--seeds", 2, "--json")
+    assert status == 0, err
+    store = Store()
+    try:
+        runs = store.runs()
+        assert len(runs) == 3 and runs[-1].id == before
+        for run in runs[:2]:  # not the second from the first
+            (origin,) = store.events(run.id, "origin")
+            assert origin.payload["run"] == before
+    finally:
+        store.close()
+    assert "'uniform'" in refused("evolve", recipe, "--start", "there")
+
+
 def test_stop_and_resume(studio, recipe_file):
     store = Store()
     run = api.create(recipe_file(budget={"candidates": 4}), store)

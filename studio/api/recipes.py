@@ -27,6 +27,21 @@ def duplicate(run: str, store: Store | None = None) -> Recipe:
     return Recipe.from_yaml(record.recipe, f"The recipe of run {record.id}")
 
 
+def starting(recipe: Recipe | str | Path, start: str, store: Store | None = None) -> Recipe:
+    """A recipe whose search begins at ``start``: see :class:`studio.recipe.Search`.
+
+    Raises:
+        StudioError: it cannot begin there, or there is no such run.
+    """
+    document = as_recipe(recipe).model_dump(mode="json")
+    document["search"]["start"] = start
+    found = Recipe.from_dict(document)
+    if not found.search.warm:
+        return found
+    document["search"]["start"] = (store or Store()).run(start).id  # "last" is another one later
+    return Recipe.from_dict(document)
+
+
 def anchor_all(recipe: Recipe, store: Store) -> Recipe:
     """The recipe with local folders and files as absolute paths, and candidates by number.
 

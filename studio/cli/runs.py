@@ -35,6 +35,10 @@ def evolve(
     seeds: Annotated[
         int, typer.Option(min=1, max=100, help="Run it with so many seeds, one after another.")
     ] = 1,
+    start: Annotated[
+        str | None,
+        typer.Option(help="Begin at: default, uniform, or where a run ended, by its id."),
+    ] = None,
     track: Track = None,
     as_json: Json = False,
 ) -> None:
@@ -45,7 +49,8 @@ def evolve(
 
     tracking.chosen(track)  # before a run is recorded
     store = api.open_store()
-    for one in api.reseeded(recipe, seeds):
+    begun = api.starting(recipe, start, store) if start else recipe
+    for one in api.reseeded(begun, seeds):
         run = api.create(one, store)
         _work(run, store, as_json, track)
         if store.run(run).status != FINISHED:
