@@ -24,6 +24,8 @@ log = logging.getLogger("studio.merge")
 
 #: Entries of one program.
 BLOCK = 1024
+#: Products and sums are separate steps, as in the reference.
+OPTIONS = {"enable_fp_fusion": False}
 _MASKS = {None: 0, "random": 1, "magnitude": 2}
 
 
@@ -48,6 +50,11 @@ class FusedOnGpu:
 
     def merge_into(self, out: Tensor, setting: Setting, normalize: bool) -> None:
         """Write the merged tensor into ``out``, flat ``[count]``."""
+        # A kernel is launched on the current device, which need not be that of the numbers.
+        with torch.cuda.device_of(out):
+            self._launch(out, setting, normalize)
+
+    def _launch(self, out: Tensor, setting: Setting, normalize: bool) -> None:
         made, method = self._resident, self._resident.method
         factors, weights, divided = made.coefficients(setting, normalize)
         count, device = out.numel(), out.device
@@ -66,7 +73,7 @@ class FusedOnGpu:
             share=method.elects and normalize,
             onto=made.base is not None,
             block=BLOCK,
-            enable_fp_fusion=False,  # products and sums are separate steps, as in the reference
+            **OPTIONS,
         )
 
     def _limits(self, setting: Setting, device: torch.device) -> Tensor:
