@@ -131,6 +131,7 @@ class _Probe:
     """One recipe, opened."""
 
     def __init__(self, recipe: Recipe, store: Store):
+        from studio.evolve import racing
         from studio.evolve.spaces import open_models
 
         self.recipe = recipe
@@ -147,6 +148,11 @@ class _Probe:
             name: len(dev[name]) if len(dev[name]) > len(seen) else 0
             for name, seen in self.searched.items()
         }
+        #: questions that a candidate of the search is asked
+        self.apiece = {name: len(seen) for name, seen in self.searched.items()}
+        if recipe.search.racing:
+            self.apiece = {name: racing.expected(n) for name, n in self.apiece.items()}
+            self.again = {name: racing.expected(len(dev[name])) for name in self.searched}
         self.test = {task.name: len(task.examples("test")) for task in self.tasks}
 
     def planned(self) -> Estimate:
@@ -160,8 +166,8 @@ class _Probe:
     def _answers(self) -> int:
         """How many answers the whole run takes."""
         searched = sum(
-            len(seen)
-            for name, seen in self.searched.items()
+            count
+            for name, count in self.apiece.items()
             for stage in self.recipe.stages()
             if name in stage.objectives
         )
@@ -284,7 +290,7 @@ class _Probe:
         live.apply(space.initial)
         applied = time.perf_counter() - start
         for task in tasks:  # more and more questions, while there is time
-            most = len(self.searched[task.name])
+            most = self.apiece[task.name]
             share = until - seconds + seconds / 2 / len(tasks) * (1 + tasks.index(task))
             # the first is slower than any other, and says little of many at a time
             first, count = answer(task, 1), min(8, most)
@@ -299,13 +305,13 @@ class _Probe:
                     break
                 count = more
         whole = applied + sum(
-            timing[task.name].seconds(len(self.searched[task.name]), batch) for task in tasks
+            timing[task.name].seconds(self.apiece[task.name], batch) for task in tasks
         )
         while time.perf_counter() + whole < until and (genome := next(genomes, None)) is not None:
             start = time.perf_counter()
             live.apply(genome)
             for task in tasks:
-                answer(task, len(self.searched[task.name]))
+                answer(task, self.apiece[task.name])
             taken.append(time.perf_counter() - start)
         return _Speed(
             candidate=sum(taken) / len(taken) if taken else whole,

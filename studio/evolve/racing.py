@@ -37,6 +37,17 @@ def blocks(n: int, seed: Sequence[int]) -> list[list[int]]:
     return [order[start:end] for start, end in zip(cuts, cuts[1:], strict=False)]
 
 
+def expected(n: int) -> int:
+    """How many of ``n`` examples a candidate is asked, about: half of them drop out every time.
+
+    Example:
+        >>> expected(100)
+        13
+    """
+    sizes = [len(block) for block in blocks(n, (0,))]
+    return round(sum(size / 2**number for number, size in enumerate(sizes)))
+
+
 def beaten(
     scores: Sequence[np.ndarray], wholes: Sequence[int], certain: Sequence[np.ndarray] = ()
 ) -> np.ndarray:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from studio.errors import StudioError
-from studio.evolve import inputs, spaces
+from studio.evolve import inputs, racing, spaces
 from studio.evolve.executors import Asked, Asking, Bench, Executor, InProcess, Job, Stopped
 from studio.evolve.generate import Response
 from studio.merge.space import Space
@@ -141,8 +141,12 @@ class Session:
             name: len(goal.dev) if len(goal.dev) > len(goal.seen) else 0
             for name, goal in self.goals.items()
         }
+        apiece = dict(seen)
+        if search.racing:
+            apiece = {name: racing.expected(n) for name, n in seen.items()}
+            again = {name: racing.expected(len(goal.dev)) for name, goal in self.goals.items()}
         searched = sum(
-            self.recipe.budget.candidates * seen.get(name, 0)
+            self.recipe.budget.candidates * apiece.get(name, 0)
             + search.finalists * again.get(name, 0)
             for stage in stages
             for name in stage.objectives

@@ -111,7 +111,11 @@ def _eta(store: Store, record: Run, events: list[Event], scored: list[Candidate]
         return None if record.expected is None else max(0.0, record.expected - record.seconds)
     pace, apiece = sum(c.seconds for c in recent) / answers, answers / len(recent)
     recipe = Recipe.from_yaml(record.recipe)
-    left = work - store.answers(record.id) - _spared(recipe, events, scored) * apiece
+    spared = _spared(recipe, events, scored)
+    left = work - store.answers(record.id) - spared * apiece
+    if recipe.search.racing:  # how many answers a race takes was a guess: so many at the least
+        coming = len(recipe.stages()) * recipe.budget.candidates - len(scored) - spared
+        left = max(left, coming * apiece)
     eta = max(0.0, left * pace)
     if recipe.budget.hours is not None:
         searched = len(recipe.stages()) * recipe.budget.candidates * apiece
