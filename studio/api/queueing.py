@@ -12,6 +12,7 @@ from studio.api.processes import wake, waking
 from studio.api.recipes import as_recipe
 from studio.api.working import create, resume
 from studio.errors import StudioError
+from studio.evolve.placing import Place
 from studio.recipe import Recipe
 from studio.runs import Store, snapshots
 from studio.runs.lock import GLANCE, INSTANT, WORKER, is_held, try_hold
@@ -27,12 +28,14 @@ def start(
     store: Store | None = None,
     owner: str = "",
     expected: float | None = None,
+    place: Place | None = None,
 ) -> str:
     """As `evolve`, but by the workspace's worker, when the run's turn comes; returns its id.
 
     Args:
         owner: whose run it is; '' where everybody shares the workspace.
         expected: seconds that it was estimated to take, for those who wait behind it.
+        place: where candidates are scored; in the worker's process when left out.
 
     Raises:
         StudioError: a recipe, model or task is not usable; nothing is queued.
@@ -40,15 +43,23 @@ def start(
     store = store or Store()
     subfolder(store.folder, "logs")  # before a run is recorded that could not be started
     run = create(recipe, store, owner)
+    if place is not None:
+        place.record(store, run)
     store.enqueue(run, expected)
     wake(store)
     return run
 
 
 def repeat(
-    recipe: Recipe | str | Path, seeds: int, store: Store | None = None, owner: str = ""
+    recipe: Recipe | str | Path,
+    seeds: int,
+    store: Store | None = None,
+    owner: str = "",
+    place: Place | None = None,
 ) -> list[str]:
     """Queue a recipe with ``seeds`` seeds, counted up from its own; returns the runs' ids.
+
+    ``place`` as of :func:`start`.
 
     Raises:
         StudioError: as :func:`start`, or ``seeds`` is below 1; nothing is queued.
@@ -57,6 +68,8 @@ def repeat(
     subfolder(store.folder, "logs")
     runs = [create(one, store, owner) for one in reseeded(recipe, seeds)]
     for run in runs:
+        if place is not None:
+            place.record(store, run)
         store.enqueue(run)
     wake(store)
     return runs

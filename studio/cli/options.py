@@ -2,11 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from studio.errors import StudioError
+
+if TYPE_CHECKING:
+    from studio.api import Place
 
 app = typer.Typer(
     help="Evolve merges of language models, evaluate them and take them home.",
@@ -19,6 +22,17 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document for 
 RunId = Annotated[str, typer.Argument(help="A run's id, the beginning of one, or 'last'.")]
 Out = Annotated[Path, typer.Option("--out", help="The folder to write; must not exist yet.")]
 Track = Annotated[str | None, typer.Option(help="Where its scalars are to be seen: tensorboard.")]
+Executor = Annotated[
+    str | None,
+    typer.Option(help="Who scores: here (this process), devices (a process each) or ray."),
+]
+Workers = Annotated[int | None, typer.Option(min=1, help="How many, of devices or ray.")]
+Address = Annotated[
+    str | None, typer.Option(help="A Ray cluster: HOST:PORT, ray://HOST:PORT or auto.")
+]
+Timeout = Annotated[
+    float | None, typer.Option(help="Replace a worker that got nothing done in so many seconds.")
+]
 Public = Annotated[bool, typer.Option("--public", help="Upload it for everybody to see.")]
 
 
@@ -40,3 +54,14 @@ def value(text: str) -> Any:
     except ValueError:
         return text
     return value if isinstance(value, int | float | bool) else text
+
+
+def place(
+    executor: str | None, workers: int | None, address: str | None, timeout: float | None
+) -> "Place | None":
+    """Where a run is to be worked on; None where nothing is said of that."""
+    from studio.api import Place
+
+    given = {"executor": executor, "workers": workers, "address": address, "timeout": timeout}
+    given = {name: value for name, value in given.items() if value is not None}
+    return Place(**given) if given else None

@@ -10,7 +10,17 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
 
-from studio.cli.options import Json, RunId, Track, app
+from studio.cli.options import (
+    Address,
+    Executor,
+    Json,
+    RunId,
+    Timeout,
+    Track,
+    Workers,
+    app,
+    place,
+)
 from studio.cli.showing import (
     duration,
     err,
@@ -26,6 +36,7 @@ from studio.cli.showing import (
 from studio.errors import StudioError
 
 if TYPE_CHECKING:
+    from studio.api import Place
     from studio.runs import Progress, Store
 
 
@@ -39,6 +50,10 @@ def evolve(
         str | None,
         typer.Option(help="Begin at: default, uniform, or where a run ended, by its id."),
     ] = None,
+    executor: Executor = None,
+    workers: Workers = None,
+    address: Address = None,
+    timeout: Timeout = None,
     track: Track = None,
     as_json: Json = False,
 ) -> None:
@@ -48,22 +63,32 @@ def evolve(
     from studio.runs.records import FINISHED
 
     tracking.chosen(track)  # before a run is recorded
+    where = place(executor, workers, address, timeout)
     store = api.open_store()
     begun = api.starting(recipe, start, store) if start else recipe
     for one in api.reseeded(begun, seeds):
         run = api.create(one, store)
-        _work(run, store, as_json, track)
+        _work(run, store, as_json, track, where)
         if store.run(run).status != FINISHED:
             break
 
 
 @app.command()
-def resume(run: RunId, track: Track = None, as_json: Json = False) -> None:
-    """Go on with a run that was stopped, interrupted or killed."""
+def resume(
+    run: RunId,
+    executor: Executor = None,
+    workers: Workers = None,
+    address: Address = None,
+    timeout: Timeout = None,
+    track: Track = None,
+    as_json: Json = False,
+) -> None:
+    """Go on with a run that was stopped, interrupted or killed, where it was worked on last."""
     from studio import api
 
+    where = place(executor, workers, address, timeout)
     store = api.open_store()
-    _work(store.run(run).id, store, as_json, track)
+    _work(store.run(run).id, store, as_json, track, where)
 
 
 @app.command()
@@ -237,12 +262,14 @@ def paper(as_json: Json = False) -> None:
     print_paper(document, strip)
 
 
-def _work(run: str, store: "Store", as_json: bool, track: str | None = None) -> None:
-    """Work on a run in this process under a progress bar, then show its summary."""
+def _work(
+    run: str, store: "Store", as_json: bool, track: str | None, where: "Place | None"
+) -> None:
+    """Drive a run from this process under a progress bar, then show its summary."""
     from studio import api
 
     if as_json:
-        api.resume(run, store, track=track)
+        api.resume(run, store, track=track, place=where)
         return print_summary(run, store, as_json)
     columns = (
         TextColumn("{task.fields[stage]}", style="bold"),
@@ -268,5 +295,5 @@ def _work(run: str, store: "Store", as_json: bool, track: str | None = None) -> 
                 eta=duration(p.eta) if p.eta is not None else "–",
             )
 
-        api.resume(run, store, update, track)
+        api.resume(run, store, update, track, where)
     print_summary(run, store, as_json)

@@ -25,18 +25,24 @@ from studio.runs.records import FAILED, FINISHED, RUNNING, STOPPED
 from studio.runs.store import Store
 
 
-def work(store: Store, run: str, on_step: Callable[[], None] = lambda: None) -> None:
+def work(
+    store: Store,
+    run: str,
+    on_step: Callable[[], None] = lambda: None,
+    executor: Callable[[Bench], Executor] = InProcess,
+) -> None:
     """Work on a run until it is finished, or somebody asks it to stop.
 
     Args:
         on_step: called after everything that was recorded.
+        executor: as of :func:`steps`.
 
     Raises:
         StudioError: the recipe cannot be carried out, another process works on this run, or its
             record does not replay; the run is then marked failed with that sentence.
     """
     with _stop_on_terminate() as terminated:
-        going = steps(store, run, terminated=terminated)
+        going = steps(store, run, executor, terminated)
         try:
             for _ in going:
                 on_step()

@@ -58,4 +58,11 @@ STEPS: list[str] = [
     ALTER TABLE runs ADD COLUMN expected REAL; -- seconds that it was estimated to take
     CREATE UNIQUE INDEX runs_by_share ON runs (share);
     """,
+    # 3: where a run is worked on, which no copy of it takes along
+    """
+    CREATE TABLE places (
+        run      TEXT PRIMARY KEY REFERENCES runs ON DELETE CASCADE,
+        place    TEXT NOT NULL              -- JSON of studio.evolve.placing.Place
+    );
+    """,
 ]
