@@ -161,22 +161,24 @@ class _Queue:
     """What is left to do, for any number of threads."""
 
     def __init__(self, work: Iterable[Work]):
-        self._left, self._busy, self._turn = deque(work), 0, Condition()
+        self._left, self._busy, self._failed = deque(work), 0, False
+        self._turn = Condition()
 
     def work_off(self) -> None:
-        """Work until nothing is left and nobody can leave more; after a failure nothing is."""
-        more: list[Work] = []
+        """Work until nothing is left and nobody can leave more. After a failure nothing is left."""
         while (one := self._next()) is not None:
+            more: list[Work] | None = None
             try:
-                more = one() or []
+                more = one()
             except BaseException:
-                self._left.clear()
-                more = []
+                self._failed = True
                 raise
             finally:
                 with self._turn:
                     self._busy -= 1
-                    self._left.extend(more)
+                    self._left.extend(more or ())
+                    if self._failed:
+                        self._left.clear()
                     self._turn.notify_all()
 
     def _next(self) -> Work | None:

@@ -1,5 +1,8 @@
 """The compiled merge against the plain one: the same masks and the same numbers, to the bit."""
 
+import time
+from threading import Event, Thread
+
 import numpy as np
 import pytest
 import torch
@@ -127,6 +130,37 @@ def test_what_fails_on_a_core_is_told(threads, monkeypatch):
         fused.share_out([work] * 4)
 
 
+def test_nothing_more_is_begun_once_something_failed(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    failed, begun = Event(), []
+
+    def fail() -> None:
+        failed.set()
+        raise MemoryError("full")
+
+    def slow():
+        failed.wait()
+        time.sleep(0.1)  # until nothing is left
+        return [lambda: begun.append("left by what was at work")]
+
+    with pytest.raises(MemoryError, match="full"):
+        fused.share_out([slow, fail, *[lambda: begun.append("waiting")] * 100])
+    assert not begun
+
+
+def test_two_merge_at_once(monkeypatch):
+    """A run and a chat share the cores, and neither waits for the other's work to be over."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    ended = Event()
+    first = Thread(target=fused.share_out, args=([lambda: ended.wait() and None] * 2,))
+    first.start()
+    done = []
+    fused.share_out([lambda: done.append(1)] * 5)
+    assert len(done) == 5 and first.is_alive()
+    ended.set()
+    first.join()
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("kind", ["spread", "tied", "zero", "one bin"])
 @pytest.mark.parametrize("density", [0.05, 0.3, 0.999, 1.0])
@@ -149,6 +183,34 @@ def test_the_place_of_the_last_entry_kept(kind, density, deviations, dtype, monk
     kept = (magnitude > edge) | ((magnitude == edge) & (hashed <= limit))
     wanted = masks.magnitude_order(vector.float(), key) <= masks.magnitude_limit(density, count)
     assert torch.equal(kept, wanted) and int(kept.sum()) == max(1, int(density * count))
+
+
+@given(
+    index=st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=40),
+    key=st.tuples(*[st.integers(0, 2**32 - 1)] * 2),
+    near=st.integers(-1, 1),
+)
+@settings(max_examples=200, deadline=None)
+def test_a_hash_in_fewer_steps(index, key, near):
+    """Wherever an entry lies, and where the limit is its own hash or the next to it."""
+    wanted = masks.hashes(key, torch.tensor(index)).numpy()
+    limit = np.uint32(min(max(int(wanted[0]) + near, 0), 2**32 - 1))
+    hashed, kept = _hashed(np.array(index, np.uint64), np.array([key], np.uint32), limit)
+    assert (hashed == wanted).all() and (kept == (wanted <= limit)).all()
+
+
+@njit
+def _hashed(index, keys, limit):
+    """Hashes as the kernels make them, and what they keep of ones."""
+    hashed, kept = np.empty(len(index), np.uint32), np.empty(len(index), np.bool_)
+    one, limits = np.ones(1, np.float32), np.array([[0, limit]], np.uint32)
+    for j in range(len(index)):
+        place = np.uint32(index[j] % np.uint64(BLOCK))
+        begin = kernels._fold(np.uint32(np.uint32(index[j]) - place))
+        given = kernels._given((0,), one, one, keys, limits, begin)
+        hashed[j] = kernels._fold(kernels._hash(place, given[0][2], given[0][3]))
+        kept[j] = kernels._numbers(given, one, 0, 1, place, kernels.RANDOM)[0] == 1
+    return hashed, kept
 
 
 def test_numbers_that_bf16_cannot_hold_round_as_torch_rounds():

@@ -8,6 +8,7 @@ import torch
 
 from studio.errors import StudioError
 from studio.merge import ingredients, masks
+from studio.merge.ingredients import Resident
 from studio.merge.live import LiveModel
 from studio.merge.methods import METHODS
 
@@ -207,3 +208,26 @@ def test_the_gpu_gives_the_same_merge_within_one_ulp(make_space, random_genome, 
     for name, tensor in merged[0].items():
         ulp = torch.nextafter(tensor.abs(), torch.tensor(torch.inf)) - tensor.abs()
         assert ((tensor - merged[1][name]).abs() <= ulp).all(), name
+
+
+def test_tensors_lie_side_by_side(make_space):
+    """In one allocation, each beginning with a line of the cache, and read as they are apart."""
+    space = make_space(method="ties")
+    made = dict(Resident.all(space, torch.bfloat16, "cpu"))
+    assert list(made) == list(space.tensors)
+    held = [numbers for each in made.values() for numbers in (each.vectors, each.base)]
+    assert len({numbers.untyped_storage().data_ptr() for numbers in held}) == 1
+    wasted = held[0].untyped_storage().nbytes() - sum(2 * numbers.numel() for numbers in held)
+    assert 0 <= wasted < 64 * 4 * len(made)
+    assert all(each.vectors.data_ptr() % 64 == 0 for each in made.values())
+    few = list(made)[3:5]
+    for name, alone in Resident.all(space, torch.bfloat16, "cpu", few):
+        assert name in few
+        assert torch.equal(alone.vectors, made[name].vectors)
+        assert torch.equal(alone.base, made[name].base)
+
+
+def test_too_little_memory_for_the_sources_is_told(make_space, monkeypatch):
+    monkeypatch.setattr(ingredients, "ALIGNED", 1 << 48)  # entries for every tensor
+    with pytest.raises(StudioError, match="base and 3 task vectors do not fit the memory of cpu"):
+        LiveModel(make_space(), device="cpu")
