@@ -16,7 +16,7 @@ from studio.api.probing import Estimate, estimate, probe
 from studio.api.processes import detach, wake
 from studio.api.queueing import finish, pause, repeat, reseeded, restart, start, work_off
 from studio.api.reading import curve, front, progress, report, scores_of, strip
-from studio.api.recipes import duplicate
+from studio.api.recipes import duplicate, starting
 from studio.api.samples import PAPER_RUNS, SAMPLE_RUN, bundled_runs, open_store
 from studio.api.sheets import candidates_csv
 from studio.api.working import OnProgress, create, delete, evolve, resume, track
@@ -29,6 +29,6 @@ __all__ = [
     "detach", "duplicate", "estimate", "evaluate", "evolve", "expire", "export", "exports",
     "finish", "forget", "front", "keep", "memory", "merge", "models", "open_store", "pause",
     "plan", "probe", "progress", "push", "repeat", "report", "reseeded", "restart", "restore",
-    "resume", "scores_of", "share", "snapshot", "start", "strip", "subject", "track",
-    "unarchive", "wake", "work_off",
+    "resume", "scores_of", "share", "snapshot", "start", "starting", "strip", "subject",
+    "track", "unarchive", "wake", "work_off",
 ]  # fmt: skip

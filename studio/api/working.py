@@ -17,16 +17,23 @@ OnProgress = Callable[[Progress], None]
 
 def create(recipe: Recipe | str | Path, store: Store | None = None, owner: str = "") -> str:
     """Record a run of a recipe whose models and tasks were checked; returns its id."""
+    from studio.evolve import starts
+
     store = store or Store()
     tracking.chosen()  # of a worker that cannot track the run nobody would hear
     recipe = anchor_all(as_recipe(recipe), store)
-    check(recipe, open_models(recipe, store))
+    models = open_models(recipe, store)
+    check(recipe, models)
+    begun = starts.taken(recipe, models, store)
     searched = sum(item.task is not None for item in recipe.objectives)
     for number, task in enumerate(recipe.build_tasks()):
         if number < searched:
             task.examples("dev")
         task.examples("test")
-    return store.create_run(recipe.name, recipe.to_yaml(), owner)
+    run = store.create_run(recipe.name, recipe.to_yaml(), owner)
+    for origin in begun.values():
+        store.append(run, starts.ORIGIN, origin)
+    return run
 
 
 def evolve(
