@@ -23,6 +23,7 @@ FIELDS = (
     "name", "space", "sources", "base", "objectives", "options", "examples", "budget", "hours",
     "population", "method", "granularity", "repeats", "scaling", "max_length", "lenders", "scheme",
     "optimizer", "seed", "begin", "precision", "vocabulary", "baseline",
+    "racing",
 )  # fmt: skip
 METHOD_NAMES = {
     "dare_ties": "DARE-TIES",
@@ -120,6 +121,7 @@ def build(recipe: Recipe) -> dict[str, gr.components.Component]:
         choice("precision", [*precisions, (text("automatic"), "auto")], min_width=150)
         vocabularies = [(text(f"vocabulary_{key}"), key) for key in ("same", "base", "union")]
         choice("vocabulary", vocabularies, allow_custom_value=True, min_width=150)
+    add(gr.Checkbox, "racing", container=False, info=text("racing_info"))
     add(gr.Checkbox, "baseline", container=False)
     return made
 
@@ -204,6 +206,7 @@ def values_of(recipe: Recipe) -> list[Any]:
         "vocabulary": recipe.vocabulary,
         "begin": recipe.search.start,
         "baseline": recipe.search.random_baseline,
+        "racing": recipe.search.racing,
     }
     return [values[key] for key in FIELDS]
 
@@ -245,6 +248,7 @@ def overlay(text_: str, *fields: Any) -> Recipe:
     document["search"] |= {
         "start": given["begin"].strip() if begins else "default",
         "random_baseline": given["baseline"],
+        "racing": given["racing"],
         "optimizer": None if given["optimizer"] == "auto" else given["optimizer"],
         "scheme": given["scheme"] if several else "joint",
     }

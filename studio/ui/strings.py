@@ -160,6 +160,16 @@ TABLE: dict[str, tuple[str, str, str]] = {
         "同じ予算のランダム探索も行う",
         "同时以相同预算做随机搜索",
     ),
+    "racing": (
+        "Race: more questions only where they can change the ranking",
+        "レース：順位が変わりうる候補だけに質問を増やす",
+        "竞赛：仅在可能改变名次时追加问题",
+    ),
+    "racing_info": (
+        "Several times fewer answers; scores are rougher until the finalists.",
+        "回答数は数分の一。最終候補までは得点が粗くなります。",
+        "回答数减少数倍；在决选之前得分较粗略。",
+    ),
     "start": ("Start", "開始", "开始"),
     "command": ("The same in a terminal", "ターミナルで同じこと", "终端中的等价命令"),
     # ── monitor ──

@@ -130,7 +130,17 @@ WRONG = [None, [], {}, "x", "", -1, 0, 1.5, float("nan"), float("inf"), "y" * 30
 WHOLE = {"base": "b", "sources": ["b", "c"], "objectives": [{"task": "jmath"}]}
 SECTIONS = {
     "space": ["type", "method", "layer_granularity", "normalize", "filters", "repeats"],
-    "search": ["optimizer", "population", "sigma", "finalists", "random_baseline", "scheme"],
+    "search": [
+        "optimizer",
+        "population",
+        "sigma",
+        "finalists",
+        "random_baseline",
+        "racing",
+        "asynchronous",
+        "start",
+        "scheme",
+    ],  # fmt: skip
     "budget": ["candidates"],
     "decoding": ["beams", "repetition_penalty"],
 }
