@@ -4,6 +4,7 @@ Reads the run's record and hands :mod:`studio.ui.points` what it draws. Knows no
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from studio.api.inside import references
@@ -11,6 +12,7 @@ from studio.errors import StudioError
 from studio.evolve.spaces import open_models
 from studio.recipe import PROPERTIES, Recipe, Stage
 from studio.runs import Candidate, Run, Store
+from studio.runs.records import rank
 from studio.ui import curves, pieces, plots, words
 from studio.ui.shared import engine, front_of, metric_of
 from studio.ui.strings import say
@@ -193,12 +195,18 @@ def _timeline(
     points, lines = [], []
     for stage in recipe.stages():
         start, scored = _beginning(stage, beginnings), scored_by[stage.name]
-        best, stairs = -1.0, []
+        best, stairs = None, []
         for place, candidate in enumerate(scored, start=start + 1):
-            record = candidate.score > best and not candidate.broken
-            best = max(best, candidate.score)
-            stairs.append((place, best))
-            points.append(_point(candidate, place, record, stage, metric, language))
+            # of two that were asked as much the higher score; a few lucky answers are no record
+            record = best is None or rank(candidate) < rank(best)
+            best = candidate if record else best
+            stairs.append((place, best.score))
+            point = _point(
+                candidate, place, record and not candidate.broken, stage, metric, language
+            )
+            if recipe.search.racing:
+                point = replace(point, said=f"{point.said} · {words.asked(language, candidate)}")
+            points.append(point)
         if stairs:
             style = "other" if stage.baseline else "main"
             lines.append(plots.Line(stage.name, style, stairs))

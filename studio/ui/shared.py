@@ -102,7 +102,11 @@ def candidate_choices(run: Run, base: Store, language: str) -> list[tuple[str, i
     own = {stage.name for stage in recipe.stages() if stage.final and not stage.baseline}
     metric = metric_of(run.recipe, recipe.task_names()[0])
     return [
-        (_called(c, metric, language, marked=c.id in members, own=c.stage in own), c.id)
+        (
+            _called(c, metric, language, marked=c.id in members, own=c.stage in own)
+            + (f" · {words.asked(language, c)}" if recipe.search.racing else ""),
+            c.id,
+        )
         for c in sorted(scored, key=lambda c: c.id not in members)
     ]
 

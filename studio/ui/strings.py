@@ -160,6 +160,7 @@ TABLE: dict[str, tuple[str, str, str]] = {
         "同じ予算のランダム探索も行う",
         "同时以相同预算做随机搜索",
     ),
+    "asked": ("{n} questions", "{n} 問", "{n} 题"),
     "racing": (
         "Race: more questions only where they can change the ranking",
         "レース：順位が変わりうる候補だけに質問を増やす",

@@ -4,6 +4,7 @@ Knows the names that a run's record uses; refuses to know what HTML they end in.
 """
 
 from studio.recipe import PROPERTIES
+from studio.runs import Candidate
 from studio.ui.strings import TABLE, say
 
 #: What scores are of which nothing else is said, and those of tasks with different metrics.
@@ -101,6 +102,11 @@ def score(language: str, name: str, value: float) -> str:
     if name == MEAN:
         return number
     return f"{number} %" if name == ACCURACY else f"{metric(language, name)} {number}"
+
+
+def asked(language: str, candidate: Candidate) -> str:
+    """How many questions a candidate's score is of."""
+    return say(language, "asked", n=candidate.examples)
 
 
 def value(name: str, measured: float) -> str:
