@@ -106,15 +106,13 @@ class Place:
     def limit(self, density: float) -> tuple[int, int]:
         """Magnitude bits and hash of the last entry kept."""
         rank = masks.magnitude_limit(density, self._vector.size)  # from the largest, from 0
-        bin, rank, size = _find(self._sums, rank)
-        upper = int(self._bins[bin])
-        descending = upper << 15 | 0x7FFF
+        bin = int(self._sums.searchsorted(rank, side="right"))
+        before = int(self._sums[bin - 1]) if bin else 0
+        rank, size, upper = rank - before, int(self._sums[bin]) - before, int(self._bins[bin])
+        lower = 0x7FFF
         if self._vector.itemsize == 4:
-            counts = np.zeros(1 << 15, np.int64)
-            kernels.count_lower(self._vector, upper, counts)
-            lower, rank, size = _find(counts.cumsum(), rank)
-            descending = upper << 15 | lower
-        edge = 0x7FFFFFFF - descending
+            lower, rank, size = kernels.find_lower(self._vector, upper, rank)
+        edge = 0x7FFFFFFF - (upper << 15 | lower)
         return edge, 0xFFFFFFFF if rank == size - 1 else self._hash(edge, rank, size)
 
     def _hash(self, edge: int, rank: int, size: int) -> int:
@@ -131,13 +129,6 @@ class Place:
             if below <= rank < below + found <= below + room:
                 return int(np.partition(near[:found], rank - below)[rank - below])
             low, high = 0, 0xFFFFFFFF  # uneven after all: look at every one
-
-
-def _find(sums: np.ndarray, rank: int) -> tuple[int, int, int]:
-    """The bin in which the entry of a rank lies, its rank within, and the bin's size."""
-    bin = int(sums.searchsorted(rank, side="right"))
-    before = int(sums[bin - 1]) if bin else 0
-    return bin, rank - before, int(sums[bin]) - before
 
 
 #: Something to be done on any core; it may leave more to do.

@@ -302,16 +302,25 @@ def count_upper(vector: Any, counts: Any) -> None:
 
 
 @_compiled
-def count_lower(vector: Any, upper: Any, counts: Any) -> None:
-    """Count the entries of such upper bits by the other 15."""
+def find_lower(vector: Any, upper: Any, rank: Any) -> tuple[Any, Any, Any]:
+    """Of the entries of such upper bits, that of a rank, from the largest down.
+
+    Returns:
+        Its other 15 bits, its rank among those that are as large, and how many those are.
+    """
     marks, places = np.empty(SIFTED, np.uint8), np.empty(SIFTED, np.int64)
-    wanted = _U32(upper)
+    counts, wanted = np.zeros(1 << 15, np.uint32), _U32(upper)
     for first in range(0, vector.size, SIFTED):
         size = min(SIFTED, vector.size - first)
         for j in range(size):
             marks[j] = _U32(_descending(vector, first + j) >> _U32(15)) == wanted
         for k in range(_marked(marks, size, places)):
-            counts[_descending(vector, first + places[k]) & _U32(0x7FFF)] += 1
+            counts[_descending(vector, first + places[k]) & _U32(0x7FFF)] += _U32(1)
+    lower = 0
+    while rank >= counts[lower]:
+        rank -= counts[lower]
+        lower += 1
+    return lower, rank, counts[lower]
 
 
 @_compiled
