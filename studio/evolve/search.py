@@ -8,22 +8,23 @@ every candidate is told as it comes, where several workers should not wait for t
 to know who scores, and what becomes of the candidates afterwards.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 
 import numpy as np
 
 from studio.evolve import optimizers, starts
-from studio.evolve.alike import Alike
+from studio.evolve.enough import Enough
 from studio.evolve.executors import Job
-from studio.evolve.heats import Heat, Lane, grown
+from studio.evolve.heats import Heat
 from studio.evolve.optimizers import Optimizer
 from studio.evolve.racing import LEADERS, told
+from studio.evolve.scoring import Scoring
 from studio.evolve.session import Session, check_same
 from studio.merge.space import Space
 from studio.recipe import PROPERTIES, Stage
 from studio.runs.front import front, gains, hypervolume
-from studio.runs.records import Candidate, Evaluation, Event
+from studio.runs.records import Candidate, Event
 from studio.runs.store import Told
 
 
@@ -36,13 +37,14 @@ class Search:
         self.space: Space = session.space(stage)
         self.population = session.recipe.search.population
         self.first = self._first_number()
-        self.alike = Alike(session, self.space, [c for c in self._candidates() if c.scores])
+        self.enough = Enough(session, stage)
+        self.scoring = Scoring(session, stage, self.space, self.enough)
 
     def run(self) -> Iterator[None]:
         """Spend the budget of candidates, or end early; yields after everything recorded."""
         begun = self.first
         known = yield from self._begin()
-        first, budget = self.first, self._budget()
+        first, budget = self.first, self.enough.budget()
         if self._uniform_due():
             budget -= first - begun  # what that took counts
         optimizer = self._optimizer(known)
@@ -52,7 +54,7 @@ class Search:
         if self._asynchronous():
             count = yield from self._steadily(optimizer, pending, count, budget)
             generation, pending = 1 + count // self.population, []
-        while pending or (count < budget and not self._enough()):
+        while pending or (count < budget and not self.enough()):
             if not pending:
                 n = min(self.population, budget - count)
                 pending = [(first + number, genome) for number, genome in optimizer.ask(n)]
@@ -99,7 +101,7 @@ class Search:
         return self.session.recipe.search.warm and self._origin() is not None
 
     def _origin(self) -> Event | None:
-        stage = self._beside() if self.session.recipe.search.warm else self.stage.name
+        stage = self.enough.beside() if self.session.recipe.search.warm else self.stage.name
         return next(iter(self.session.events(starts.ORIGIN, stage)), None)
 
     def _try_uniform(self) -> Iterator[object]:
@@ -123,8 +125,8 @@ class Search:
         """Have a generation scored; what the optimizer is told of it, None if it was enough."""
         if self.session.recipe.search.racing:
             return (yield from self._raced(generation, pending))
-        yield from self._until_enough(self._jobs(pending))
-        if any(not self._scored(number) for number, _ in pending):
+        yield from self.scoring.until_enough(self.scoring.jobs(pending))
+        if any(not self.scoring.scored(number) for number, _ in pending):
             return None
         return {number: self._told(number) for number, _ in pending}
 
@@ -138,12 +140,12 @@ class Search:
             self.session,
             self.stage,
             pending,
-            self._lanes(),
+            self.scoring.lanes(),
             [np.array([-each[name] for each in properties]) for name in small],
             label="dev",
             seed=(self.stage.seed, generation),
             keep=max(1, self.population // LEADERS) if self.stage.optimizer != "random" else 1,
-            measure=self._until_enough,
+            measure=self.scoring.until_enough,
         )
         if not (yield from heat.run()):
             return None
@@ -172,29 +174,28 @@ class Search:
         waiting = [number for number, _ in pending]  # to be told
 
         def tell_scored() -> None:
-            for number in [number for number in waiting if self._scored(number)]:
+            for number in [number for number in waiting if self.scoring.scored(number)]:
                 self._tell(optimizer, {number: self._told(number)})
                 waiting.remove(number)
 
         def coming() -> Iterator[Job]:
             nonlocal count
             tell_scored()  # those that were scored when the run was interrupted
-            yield from self._jobs(pending)
-            while count < budget and not self._enough():
+            yield from self.scoring.jobs(pending)
+            while count < budget and not self.enough():
                 [(number, genome)] = optimizer.ask(1)
                 asked = [(self.first + number, genome)]
                 self.store.record_ask(self.run_id, self.stage.name, count // self.population, asked)
                 count += 1
                 waiting.append(asked[0][0])
-                job = self._job(*asked[0])
-                if found := self.alike.said(job):
-                    self._record(job, found)
+                job = self.scoring.job(*asked[0])
+                if self.scoring.said(job):
                     tell_scored()
                 else:
                     yield job
 
-        with closing(self.session.measure(coming(), self._recorded_as)) as going:
-            while not self._enough() and next(going, None):
+        with closing(self.session.measure(coming(), self.scoring.recorded_as)) as going:
+            while not self.enough() and next(going, None):
                 tell_scored()
                 yield
         return count
@@ -211,64 +212,6 @@ class Search:
     def _tell(self, optimizer: Optimizer, told: dict[int, Told]) -> None:
         self.store.record_tell(self.run_id, self.stage.name, told)
         optimizer.tell({number - self.first: score for number, score in told.items()})
-
-    # ── when it is enough ─────────────────────────────────────────────────────────────────────
-
-    def _budget(self) -> int:
-        """How many candidates there may be: a baseline gets no more than what it stands beside."""
-        most = self.session.recipe.budget.candidates
-        if not self.stage.baseline:
-            return most
-        beside = self._beside()
-        beyond = {
-            number
-            for event in self.session.events(stage=beside)
-            if event.kind in ("start", "favorite")
-            for number in event.payload["ids"]
-        }
-        found = self.store.candidates(self.run_id, beside)
-        return min(most, sum(bool(c.scores) and c.id not in beyond for c in found))
-
-    def _beside(self) -> str:
-        """The search that a baseline stands beside; of any other its own name."""
-        if not self.stage.baseline:
-            return self.stage.name
-        stages = self.session.recipe.stages()
-        return stages[self._index() - len(stages) // 2].name
-
-    def _index(self) -> int:
-        return [stage.name for stage in self.session.recipe.stages()].index(self.stage.name)
-
-    def _enough(self) -> bool:
-        """Whether the search ends here: its time is over, or somebody has seen enough.
-
-        Once it does, the log says so: a resumed run has to come to the same end.
-        """
-        if self._told_enough():
-            return True
-        hours = self.session.recipe.budget.hours
-        if hours is not None:
-            part = (self._index() + 1) / len(self.session.recipe.stages())
-            if self.store.run(self.run_id).seconds >= part * hours * 3600:
-                self.session.append("enough", {"stage": self.stage.name})
-                return True
-        return False
-
-    def _told_enough(self) -> bool:
-        """Whether the log has an ``enough`` for this stage.
-
-        One that names no stage is a user's. It ends the run's own searches, and a baseline if it
-        came after that had begun: for as many candidates as they had, a baseline is due.
-        """
-        begun = not self.stage.baseline
-        for event in self.session.events():
-            payload = event.payload
-            if event.kind == "phase" and payload["name"] == self.stage.name:
-                begun = True
-            elif event.kind == "enough" and payload.get("stage", "") in ("", self.stage.name):
-                if begun:
-                    return True
-        return False
 
     # ── candidates ────────────────────────────────────────────────────────────────────────────
 
@@ -305,9 +248,6 @@ class Search:
     def _recorded(self) -> dict[int, np.ndarray]:
         return {c.id: c.genome for c in self._candidates()}
 
-    def _scored(self, number: int) -> bool:
-        return bool(self.store.candidate(self.run_id, number).scores)
-
     def _replay(self, optimizer: Optimizer) -> tuple[list[int], list[tuple[int, np.ndarray]]]:
         """Bring a fresh optimizer to where the record ends.
 
@@ -335,7 +275,7 @@ class Search:
         """Score a candidate beyond the budget: where a search starts, or what it believes in."""
         asked = [(number, genome)]
         self._record_ask(kind, generation, asked)
-        yield from self._each_once(self._jobs(asked))
+        yield from self.scoring.each_once(self.scoring.jobs(asked))
 
     def _record_ask(
         self, kind: str, generation: int, asked: Sequence[tuple[int, np.ndarray]]
@@ -347,69 +287,6 @@ class Search:
                 check_same(number, genome, recorded)
         else:
             self.store.record_ask(self.run_id, self.stage.name, generation, asked, kind=kind)
-
-    def _until_enough(self, jobs: Iterable[Job]) -> Iterator[None]:
-        """Have jobs done until it is enough; the rest is abandoned."""
-        with closing(self._each_once(jobs)) as going:
-            while not self._enough():
-                try:
-                    yield next(going)
-                except StopIteration:
-                    return
-
-    def _each_once(self, jobs: Iterable[Job]) -> Iterator[None]:
-        """Have jobs done, each of which is recorded; what is one model is asked once."""
-        new = []
-        for job in jobs:
-            if found := self.alike.said(job):
-                self._record(job, found)
-                yield
-            else:
-                new.append(job)
-        due, later = self.alike.together(new)
-        for _ in self.session.measure(due, self._recorded_as):
-            yield
-        for job in later:
-            self._record(job, self.alike.said(job))
-            yield
-
-    def _record(self, job: Job, found: list[Evaluation]) -> None:
-        self.store.record_evaluation(self.run_id, *self._recorded_as(job, found))
-
-    def _job(self, number: int, genome: np.ndarray) -> Job:
-        """All of the search's examples."""
-        questions = [
-            self.session.asked(lane.task, "dev", range(len(lane.examples)))
-            for lane in self._lanes()
-        ]
-        return self.session.candidate_job(number, genome, self.stage, *questions)
-
-    def _jobs(self, asked: Iterable[tuple[int, np.ndarray]]) -> Iterator[Job]:
-        """Those that are not scored: nobody is asked twice."""
-        return (self._job(*one) for one in asked if not self._scored(one[0]))
-
-    def _lanes(self) -> list[Lane]:
-        """The tasks among the objectives, with the examples that the search sees."""
-        goals = self.session.goals
-        return [
-            Lane(name, tuple(example.id for example in goals[name].seen))
-            for name in self.stage.objectives
-            if name in goals
-        ]
-
-    def _recorded_as(self, job: Job, found: list[Evaluation]) -> list[Evaluation]:
-        """A candidate's evaluations, grown by what was found now, and its properties.
-
-        In the order of the objectives.
-        """
-        by_name = {evaluation.task: grown(self.session, evaluation) for evaluation in found}
-        for name in self.stage.objectives:
-            if name in PROPERTIES:
-                value = self.space.properties(job.genome)[name]
-                by_name[name] = Evaluation.of_property(job.subject, name, value)
-            elif name not in by_name:  # of a race that has come to the end of a shorter task
-                by_name[name] = self.session.evaluation(job.subject, name, "dev")
-        return [by_name[name] for name in self.stage.objectives]
 
     def _told(self, number: int) -> Told:
         """What the optimizer is told of a scored candidate."""
