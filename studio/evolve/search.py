@@ -1,11 +1,11 @@
 """The search of one stage: candidates asked of an optimizer, scored, told, all of it recorded.
 
 Knows how a search goes on from whatever the record holds: it replays it through the seeded
-optimizer, sees that the same genomes are asked bit for bit, and scores what is pending. Knows, too,
-when it is enough: the event ``enough`` in the log ends a search for good, and what it asked and did
-not score stays unscored. A generation is told at once, after a race of its candidates or none; or
-every candidate is told as it comes, where several workers should not wait for the slowest. Refuses
-to know who scores, and what becomes of the candidates afterwards.
+optimizer, sees that the same genomes are asked bit for bit, and has scored what is pending. A
+generation is told at once, after a race of its candidates or none; or every candidate is told as it
+comes, where several workers should not wait for the slowest. Refuses to know how candidates are
+scored (`studio.evolve.scoring`), when it is enough (`studio.evolve.enough`), and what becomes of
+them afterwards.
 """
 
 from collections.abc import Iterator, Sequence
