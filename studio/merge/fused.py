@@ -44,7 +44,7 @@ class Fused:
         self._resident, self._method = resident, resident.method
         self._vectors = _numbers(resident.vectors)
         base = resident.base
-        self._base = self._vectors[0] if base is None else _numbers(base)
+        self._base = self._vectors[0, :0] if base is None else _numbers(base)
         self._keys = np.array(resident.keys, np.uint32)
         self._places = None
         if self._method.masks == "magnitude":

@@ -8,7 +8,7 @@ number of sources is part of the code: what is done for each is written out for 
 numbers of an entry stay in registers and the compiler turns the loop into vector instructions. It
 does so only where everything called is inlined and nothing is wider than 32 bits; numba widens
 integers whenever it may, and every step is narrowed again. Compiled code is kept beside this file,
-or where numba keeps its own.
+or where numba keeps its own, until this file changes: whatever is compiled is here.
 """
 
 from collections.abc import Callable
