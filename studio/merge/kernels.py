@@ -114,7 +114,7 @@ def _(each, factors, weights, keys, limits, begin):
         edge, limit = limits[source, 0], limits[source, 1]
         before = _U32(_fold(_U32(limit ^ _U32(limit >> _U32(30)))) >> _U32(15))
         row = (factors[source], weights[source], first, second, edge, limit, before)
-        return (row, *_given(each[1:], factors, weights, keys, limits, begin))
+        return (row,) + _given(each[1:], factors, weights, keys, limits, begin)
 
     return rows
 
@@ -126,7 +126,7 @@ def _(given, vectors, at, count, place, masked):
 
     def numbers(given, vectors, at, count, place, masked):
         number = _number(given[0], vectors, at, place, masked)
-        return (number, *_numbers(given[1:], vectors, at + count, count, place, masked))
+        return (number,) + _numbers(given[1:], vectors, at + count, count, place, masked)
 
     return numbers
 
