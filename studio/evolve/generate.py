@@ -3,6 +3,9 @@
 Knows token ids, batches and the KV cache. Refuses to know tasks, scores and where the model's
 weights came from. Batches are laid out by prompt length alone, so the same prompts always share the
 same batches: a response does not depend on which candidate was scored before.
+
+On a CPU, models of the common kinds are decoded without padding (`studio.evolve.unpadded`); any
+other, and on any other device, by transformers' own forward pass.
 """
 
 from collections.abc import Callable, MutableMapping, Sequence
@@ -15,6 +18,10 @@ from studio.evolve.loops import Loops
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
+
+
+#: An answer's tokens, and whether it was cut.
+Answer = tuple[list[int], bool]
 
 
 class BrokenModel(Exception):
@@ -51,6 +58,9 @@ class Decoding:
 
 #: What is decoded by without further ado.
 GREEDY = Decoding()
+
+#: Batches of prompts that are decoded as one where whoever is done makes room for the next prompt.
+WAVE = 8
 
 
 def chat_prompt(
@@ -122,7 +132,8 @@ def generate(
             for ties of the argmax under rounding.
         on_token: called before every step of decoding; what it raises is raised.
         known: by the prompt's number, answers that are there already: a batch that has them all is
-            not decoded again. Grows by every batch, so that what was said outlives an exception.
+            not decoded again. Grows by every batch (of `WAVE` times as many prompts, without
+            padding), so that what was said outlives an exception.
         cut_loops: whether an answer ends where it only repeats itself (`studio.evolve.loops`).
 
     Returns:
@@ -134,14 +145,20 @@ def generate(
     """
     encoded = [encode(tokenizer, prompt) for prompt in prompts]
     order = sorted(range(len(encoded)), key=lambda i: (len(encoded[i]), i))
-    stops = torch.tensor(stop_ids(model, tokenizer), device=model.device)
     known = {} if known is None else known
-    for start in range(0, len(order), batch_size):
-        batch = order[start : start + batch_size]
+    decode, wave = _decoder(model, max(map(len, encoded), default=0) + max_new_tokens)
+    for start in range(0, len(order), wave * batch_size):
+        batch = order[start : start + wave * batch_size]
         if all(i in known for i in batch):
             continue
-        answers = _decode(
-            model, [encoded[i] for i in batch], stops, max_new_tokens, on_token, cut_loops
+        answers = decode(
+            model,
+            [encoded[i] for i in batch],
+            stop_ids(model, tokenizer),
+            max_new_tokens=max_new_tokens,
+            slots=batch_size,
+            on_token=on_token,
+            cut_loops=cut_loops,
         )
         for i, (tokens, runaway) in zip(batch, answers, strict=True):
             text = tokenizer.decode(tokens, skip_special_tokens=True).strip()
@@ -149,17 +166,28 @@ def generate(
     return [known[i] for i in range(len(encoded))]
 
 
-def _decode(
+def _decoder(model: "PreTrainedModel", longest: int) -> tuple[Callable[..., list[Answer]], int]:
+    """What decodes sequences of so many tokens, and how many batches it wants to have at once."""
+    from studio.evolve import unpadded  # compiled loops, which take a moment to load
+    from studio.evolve.flat import reads
+
+    return (unpadded.decode, WAVE) if reads(model, longest) else (_padded, 1)
+
+
+def _padded(
     model: "PreTrainedModel",
     batch: list[list[int]],
-    stops: torch.Tensor,
+    stops: list[int],
+    *,
     max_new_tokens: int,
+    slots: int,
     on_token: Callable[[], None],
     cut_loops: bool,
-) -> list[tuple[list[int], bool]]:
-    """Greedy continuation of a left-padded batch, and whether it was cut; who is done leaves it."""
+) -> list[Answer]:
+    """Greedy continuation of a left-padded batch of at most ``slots``; who is done leaves it."""
     from transformers import DynamicCache
 
+    ends = torch.tensor(stops, device=model.device)
     width = max(map(len, batch))
     ids = torch.zeros(len(batch), width, dtype=torch.long)
     mask = torch.zeros(len(batch), width + max_new_tokens, dtype=torch.long)
@@ -188,9 +216,10 @@ def _decode(
             raise BrokenModel("the model's logits are not finite")
         for row, token in zip(alive.tolist(), chosen.tolist(), strict=True):
             answers[row].append(token)
-        going = ~torch.isin(chosen, stops)
+        going = ~torch.isin(chosen, ends)
         if loops is not None:
-            closed = torch.from_numpy(loops.closed(chosen.cpu().numpy())).to(going.device) & going
+            closed = loops.closed(chosen.cpu().numpy(), alive.cpu().numpy())
+            closed = torch.from_numpy(closed).to(going.device) & going
             runaway.update(alive[closed].tolist())
             going &= ~closed
         if not going.any():
@@ -200,6 +229,4 @@ def _decode(
             keep = going.nonzero()[:, 0]
             alive, ids, positions, mask = alive[keep], ids[keep], positions[keep], mask[keep]
             cache.batch_select_indices(keep)
-            if loops is not None:
-                loops.keep(keep.cpu().numpy())
     return [(tokens, row in runaway) for row, tokens in enumerate(answers)]

@@ -16,7 +16,7 @@ LEAST = 24
 
 
 class Loops:
-    """The answers of a batch, watched token by token.
+    """Answers, watched token by token.
 
     Example:
         >>> loops = Loops(1)
@@ -31,12 +31,16 @@ class Loops:
         self._last = np.full((rows, LONGEST), -1)  # newest first
         self._repeated = np.zeros((rows, LONGEST), dtype=np.int64)  # in a row, by period
 
-    def closed(self, tokens: np.ndarray) -> np.ndarray:
-        """Which rows repeat themselves, bool ``[rows]``, given the next token of each."""
-        self._repeated = (self._repeated + 1) * (self._last == tokens[:, None])
-        self._last = np.concatenate([tokens[:, None], self._last[:, :-1]], axis=1)
-        return (self._repeated >= self._needed).any(axis=1)
+    def closed(self, tokens: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
+        """Which answers repeat themselves, bool ``[tokens]``, given the next token of each.
 
-    def keep(self, rows: np.ndarray) -> None:
-        """Go on with some of the rows; ``rows`` is an index or a mask."""
-        self._last, self._repeated = self._last[rows], self._repeated[rows]
+        Args:
+            tokens: int ``[tokens]``.
+            rows: whose they are, each once; default all, in order.
+        """
+        rows = np.arange(len(self._last)) if rows is None else rows
+        last = self._last[rows]
+        repeated = (self._repeated[rows] + 1) * (last == tokens[:, None])
+        self._last[rows] = np.concatenate([tokens[:, None], last[:, :-1]], axis=1)
+        self._repeated[rows] = repeated
+        return (repeated >= self._needed).any(axis=1)

@@ -105,16 +105,17 @@ def test_a_batch_of_auto_is_planned_there(tiny_recipe, store, lender):
 
 def test_halved_there_is_halved_here(tiny_recipe, store, lender, monkeypatch):
     import torch
-    from transformers import MistralForCausalLM
 
-    forward = MistralForCausalLM.forward
+    from studio.evolve import unpadded
 
-    def cramped(self, *arguments, **options):
-        if options["input_ids"].shape[0] > 2:
+    decode = unpadded.decode
+
+    def cramped(*arguments, slots, **options):
+        if slots > 2:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return forward(self, *arguments, **options)
+        return decode(*arguments, slots=slots, **options)
 
-    monkeypatch.setattr(MistralForCausalLM, "forward", cramped)
+    monkeypatch.setattr(unpadded, "decode", cramped)
     run = api.create(tiny_recipe(budget={"candidates": 2}, search=ALONE), store)
     drive(store, run)
     halvings = [e.payload["batch_size"] for e in store.events(run) if e.kind == "halving"]

@@ -7,7 +7,7 @@ import torch
 
 from studio.errors import StudioError
 from studio.evolve.evaluate import evaluate, prompts_for
-from studio.evolve.generate import BrokenModel, chat_prompt, encode, generate, stop_ids
+from studio.evolve.generate import WAVE, BrokenModel, chat_prompt, encode, generate, stop_ids
 from studio.models import Checkpoint
 from studio.tasks import load_task
 from studio.tasks.base import Example, Score
@@ -211,15 +211,21 @@ OUT_OF_MEMORY = [
 
 
 def limited(model, monkeypatch, most: int, error: Exception = OUT_OF_MEMORY[0]):
-    """Let the model's forward run out of memory on batches of more than `most`."""
-    forward = model.forward
+    """Let the model's head run out of memory on more than `most` sequences."""
+    forward = model.lm_head.forward
 
-    def wrapped(*arguments, **options):
-        if options["input_ids"].shape[0] > most:
+    def wrapped(hidden):
+        if len(hidden) > most:
             raise error
-        return forward(*arguments, **options)
+        return forward(hidden)
 
-    monkeypatch.setattr(model, "forward", wrapped)
+    monkeypatch.setitem(model._modules, "lm_head", Wrapped(wrapped))
+
+
+class Wrapped(torch.nn.Module):
+    def __init__(self, forward):
+        super().__init__()
+        self.forward = forward
 
 
 @pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=["cuda", "mps", "cpu"])
@@ -249,20 +255,20 @@ def test_a_model_that_fits_no_memory_is_a_sentence(speaker, monkeypatch):
 def test_what_is_known_is_not_decoded_again(speaker):
     """An interruption loses no finished batch, and none is laid out anew because of it."""
     model, tokenizer = speaker
-    prompts = chat(tokenizer, QUESTIONS)
-    options = {"max_new_tokens": 8, "batch_size": 2}
+    prompts = chat(tokenizer, [f"{n} {question}" for n in range(3) for question in QUESTIONS])
+    options = {"max_new_tokens": 8, "batch_size": 1}
     whole = generate(model, tokenizer, prompts, **options)
     known, steps = {}, []
 
-    def third_batch():
+    def third_wave():
         steps.append(len(known))
-        if len(known) == 4:
+        if len(known) == 2 * WAVE:
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        generate(model, tokenizer, prompts, on_token=third_batch, known=known, **options)
-    assert len(known) == 4 and all(whole[i] == response for i, response in known.items())
+        generate(model, tokenizer, prompts, on_token=third_wave, known=known, **options)
+    assert len(known) == 2 * WAVE and all(whole[i] == response for i, response in known.items())
     widths = []
     options |= {"known": known, "on_token": lambda: widths.append(len(known))}
     assert generate(model, tokenizer, prompts, **options) == whole
-    assert min(widths) == 4 and len(known) == len(prompts)
+    assert min(widths) == 2 * WAVE and len(known) == len(prompts)

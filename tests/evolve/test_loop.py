@@ -335,16 +335,16 @@ def test_a_broken_candidate_scores_zero_and_the_search_goes_on(tiny_recipe, stor
 
 def cramped(monkeypatch, most):
     """Every model runs out of memory on a batch of more than `most`."""
-    from transformers import MistralForCausalLM
+    from studio.evolve import unpadded
 
-    forward = MistralForCausalLM.forward
+    decode = unpadded.decode
 
-    def wrapped(self, *arguments, **options):
-        if options["input_ids"].shape[0] > most:
+    def wrapped(*arguments, slots, **options):
+        if slots > most:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return forward(self, *arguments, **options)
+        return decode(*arguments, slots=slots, **options)
 
-    monkeypatch.setattr(MistralForCausalLM, "forward", wrapped)
+    monkeypatch.setattr(unpadded, "decode", wrapped)
 
 
 def test_out_of_memory_halves_the_batch_for_good(whole, tiny_recipe, store, monkeypatch):

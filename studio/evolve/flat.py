@@ -1,0 +1,191 @@
+"""One pass of a model over a flat row of tokens, on a CPU.
+
+Knows the layers of Llama and its like: calls their own modules for everything but norms, turning
+and attention, which `studio.evolve.attention` has, and lays plain weights out anew where that pays
+(`studio.evolve.products`). Refuses to know where sequences come from and when they end.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+
+from studio.evolve.attention import STEP, attend, remember, rms_norm
+from studio.evolve.generate import BrokenModel
+from studio.evolve.products import products
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+#: Whose layers are an attention and an MLP, each behind an RMS norm, and turned by places.
+ARCHITECTURES = {
+    "LlamaForCausalLM",
+    "MistralForCausalLM",
+    "Qwen2ForCausalLM",
+    "Qwen3ForCausalLM",
+}
+#: Ways to turn by places that do not depend on how long a sequence is.
+ROPES = {"default", "linear", "llama3", "yarn"}
+#: Keys and values of every layer, as `studio.evolve.attention` has them.
+Cache = list[tuple[np.ndarray, np.ndarray]]
+
+
+def reads(model: "PreTrainedModel", longest: int) -> bool:
+    """Whether sequences of at most so many tokens can be read here."""
+    config = model.config
+    if type(model).__name__ not in ARCHITECTURES or model.device.type != "cpu":
+        return False
+    rope = getattr(config, "rope_parameters", None) or {}
+    types = getattr(config, "layer_types", None) or ["sliding_attention"]
+    slides = "sliding_attention" in types and getattr(config, "sliding_window", None)
+    return (
+        model.dtype in (torch.float32, torch.bfloat16)
+        and _head_size(config) % STEP == 0
+        and rope.get("rope_type", "default") in ROPES
+        and not (slides and slides < longest)
+    )
+
+
+def _head_size(config) -> int:
+    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+
+
+class FlatModel:
+    """A transformers model, for as long as its weights are what they are.
+
+    Args:
+        longest: tokens of the longest sequence.
+        many: whether so many tokens are to be read that laying its weights out anew pays.
+    """
+
+    def __init__(self, model: "PreTrainedModel", longest: int, many: bool):
+        inner, config = model.model, model.config
+        self._embed, self._norm = inner.embed_tokens, _Norm.of(inner.norm)
+        layers = list(inner.layers)[: config.num_hidden_layers]
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        self._shape = heads, longest, _head_size(config)
+        product = products(model, many)
+        self._layers = [_Layer(layer, heads, _head_size(config), product) for layer in layers]
+        self._head = product(model.lm_head)
+        with torch.inference_mode():
+            turns = inner.rotary_emb(torch.zeros(1), torch.arange(longest)[None])
+        self._turns = [turn[0].contiguous().numpy() for turn in turns]
+
+    def cache(self, memory: "Memory", lane: int, slots: int) -> Cache:
+        """Room for keys and values of so many sequences, whatever is in it."""
+        shape = (slots, *self._shape)
+        pieces = memory.pieces(lane, 2 * len(self._layers), shape)
+        return list(zip(pieces[::2], pieces[1::2], strict=True))
+
+    def next(self, tokens, slots, places, last, cache: Cache) -> np.ndarray:
+        """The likeliest next token after some of the tokens, int64 ``[sequences]``.
+
+        Args:
+            tokens: int64 ``[tokens]``.
+            slots, places: int32 ``[tokens]``; before a token stand all earlier ones of its slot.
+            last: int64 ``[sequences]``, which of the tokens are the last of theirs.
+
+        Raises:
+            BrokenModel: a logit is NaN or infinite.
+        """
+        hidden = self._embed(torch.from_numpy(tokens))
+        for layer, (keys, values) in zip(self._layers, cache, strict=True):
+            # only what comes next is asked of the last layer
+            few = last if layer is self._layers[-1] and len(last) < len(tokens) else None
+            found = layer.attend(layer.enter(hidden), self._turns, slots, places, few, keys, values)
+            hidden = (hidden if few is None else hidden[few]) + layer.out(found)
+            hidden = hidden + layer.feed(layer.between(hidden))
+        logits = self._head(self._norm(hidden)).float().numpy()
+        chosen = logits.argmax(axis=1)  # NaN is taken for the largest
+        if not np.isfinite(logits[np.arange(len(chosen)), chosen]).all():
+            raise BrokenModel("the model's logits are not finite")
+        return chosen
+
+
+@dataclass(frozen=True)
+class _Norm:
+    """A norm of the layers' own, ``[tokens, size]`` → the same."""
+
+    weight: np.ndarray
+    epsilon: np.float32
+
+    @classmethod
+    def of(cls, module: torch.nn.Module) -> "_Norm":
+        weight = module.weight.detach().float().numpy()
+        return cls(weight, np.float32(module.variance_epsilon))
+
+    def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
+        given = hidden.float().numpy()
+        out = np.empty_like(given)
+        rms_norm(given, self.weight, self.epsilon, out)
+        return torch.from_numpy(out).to(hidden.dtype)
+
+
+class _Layer:
+    """A layer's own modules, in the order in which they are called."""
+
+    def __init__(self, layer: torch.nn.Module, heads: int, size: int, product):
+        attention, mlp = layer.self_attn, layer.mlp
+        self.enter = _Norm.of(layer.input_layernorm)
+        self.between = _Norm.of(layer.post_attention_layernorm)
+        self.project = product(attention.q_proj, attention.k_proj, attention.v_proj)
+        self.out, self.down = product(attention.o_proj), product(mlp.down_proj)
+        self.gated, self.act = product(mlp.gate_proj, mlp.up_proj), mlp.act_fn
+        self.group = attention.config.num_attention_heads // heads
+        self.queries = self.group * heads * size
+        self.scaling = np.float32(attention.scaling)
+        self.norms = [
+            (_Norm.of(norm), start, start + count * size)
+            for norm, start, count in [
+                (getattr(attention, "q_norm", None), 0, self.group * heads),
+                (getattr(attention, "k_norm", None), self.queries, heads),
+            ]
+            if norm is not None
+        ]
+
+    def attend(self, x, turns, slots, places, last, keys, values) -> torch.Tensor:
+        """What tokens find at their places; of the ``last`` ones alone, where there are some."""
+        size = keys.shape[3]
+        projected = self.project(x)
+        for norm, start, end in self.norms:
+            heads = projected[:, start:end].reshape(-1, size)
+            projected[:, start:end] = norm(heads).view(len(x), -1)
+        given = projected.float().numpy()
+        remember(given, self.queries, *turns, slots, places, keys, values)
+        if last is not None:
+            given, slots, places = given[last], slots[last], places[last]
+        found = np.empty((len(given), self.queries), np.float32)
+        attend(given, self.group, *turns, slots, places, keys, values, self.scaling, found)
+        return torch.from_numpy(found).to(x.dtype)
+
+    def feed(self, x: torch.Tensor) -> torch.Tensor:
+        gate, up = self.gated(x).chunk(2, dim=1)
+        return self.down(self.act(gate) * up)
+
+
+class Memory:
+    """What caches are laid out in, kept from call to call: pages that are there are faster."""
+
+    _left: "WeakKeyDictionary[PreTrainedModel, Memory]" = WeakKeyDictionary()
+
+    def __init__(self) -> None:
+        self._lanes: dict[int, np.ndarray] = {}
+
+    @classmethod
+    def of(cls, model: "PreTrainedModel") -> "Memory":
+        """Of a model's last call; whoever calls at the same time gets other memory."""
+        return cls._left.pop(model, None) or cls()
+
+    def leave(self, model: "PreTrainedModel") -> None:
+        self._left[model] = self
+
+    def pieces(self, lane: int, count: int, shape: tuple[int, ...]) -> list[np.ndarray]:
+        """Arrays of float32, one after the other, whatever was there before."""
+        size = int(np.prod(shape))
+        if lane not in self._lanes or self._lanes[lane].size < count * size:
+            self._lanes.pop(lane, None)
+            self._lanes[lane] = np.empty(count * size, np.float32)
+        flat = self._lanes[lane]
+        return [flat[n * size : (n + 1) * size].reshape(shape) for n in range(count)]
