@@ -13,8 +13,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-#: Examples in the first block; every further one has as many as all before it.
-FIRST = 4
+#: Examples in the first block, at the least, and which part of all; every further block has as many
+#: as all before it. Many are answered together in hardly more time than a few.
+FIRST, PART = 4, 25
 #: A difference is trusted that is this many standard errors from another sign.
 BOUND = 1.0
 #: A lead counts that would be more than so many standard errors of a score on all the examples.
@@ -33,7 +34,8 @@ def blocks(n: int, seed: Sequence[int]) -> list[list[int]]:
         [4, 4, 8, 4]
     """
     order = np.random.default_rng(list(seed)).permutation(n).tolist()
-    cuts = [0, *(FIRST << k for k in range(n.bit_length()) if FIRST << k < n), n]
+    first = max(FIRST, n // PART)
+    cuts = [0, *(first << k for k in range(n.bit_length()) if first << k < n), n]
     return [order[start:end] for start, end in zip(cuts, cuts[1:], strict=False)]
 
 

@@ -75,7 +75,7 @@ def asked_of(store, run: str, number: int, split: str = "dev") -> dict[str, floa
 def test_blocks_have_every_example_once_and_grow(n):
     blocks = racing.blocks(n, (3, 1))
     assert sorted(place for block in blocks for place in block) == list(range(n))
-    assert len(blocks[0]) == min(n, racing.FIRST) and all(blocks)
+    assert len(blocks[0]) == min(n, max(racing.FIRST, n // racing.PART)) and all(blocks)
     done = np.cumsum([len(block) for block in blocks])
     assert all(after <= 2 * before for before, after in zip(done, done[1:], strict=False))
     assert blocks == racing.blocks(n, (3, 1))
