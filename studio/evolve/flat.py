@@ -14,6 +14,7 @@ import torch
 
 from studio.evolve.attention import STEP, attend, remember, rms_norm
 from studio.evolve.generate import BrokenModel
+from studio.evolve.leading import Leading, Shelf
 from studio.evolve.products import products
 
 if TYPE_CHECKING:
@@ -66,6 +67,10 @@ class FlatModel:
         layers = list(inner.layers)[: config.num_hidden_layers]
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         self._shape = heads, longest, _head_size(config)
+        #: What each layer does, or None where nobody says so (`studio.merge.path`).
+        self.does = [getattr(layer, "does", None) for layer in layers]
+        #: Numbers that a token leaves in a layer.
+        self.width = config.hidden_size + 2 * heads * _head_size(config)
         product = products(model, many)
         self._layers = [_Layer(layer, heads, _head_size(config), product) for layer in layers]
         self._head = product(model.lm_head)
@@ -79,23 +84,37 @@ class FlatModel:
         pieces = memory.pieces(lane, 2 * len(self._layers), shape)
         return list(zip(pieces[::2], pieces[1::2], strict=True))
 
-    def next(self, tokens, slots, places, last, cache: Cache) -> np.ndarray:
+    def next(
+        self, tokens, slots, places, last, cache: Cache, leading: Leading | None = None
+    ) -> np.ndarray:
         """The likeliest next token after some of the tokens, int64 ``[sequences]``.
 
         Args:
             tokens: int64 ``[tokens]``.
             slots, places: int32 ``[tokens]``; before a token stand all earlier ones of its slot.
             last: int64 ``[sequences]``, which of the tokens are the last of theirs.
+            leading: what the first layers make of the same tokens, and room for more.
 
         Raises:
             BrokenModel: a logit is NaN or infinite.
         """
         hidden = self._embed(torch.from_numpy(tokens))
-        for layer, (keys, values) in zip(self._layers, cache, strict=True):
-            # only what comes next is asked of the last layer
-            few = last if layer is self._layers[-1] and len(last) < len(tokens) else None
-            found = layer.attend(layer.enter(hidden), self._turns, slots, places, few, keys, values)
-            hidden = (hidden if few is None else hidden[few]) + layer.out(found)
+        final = len(self._layers) - 1
+        for number, (layer, (keys, values)) in enumerate(zip(self._layers, cache, strict=True)):
+            if leading and number < leading.shared:
+                heads = leading.heads[number]
+                remember(heads, 0, *self._turns, slots, places, keys, values)
+                hidden = leading.hidden[number + 1]
+                continue
+            projected = layer.projected(hidden)
+            if leading:
+                leading.keep(number, hidden, projected[:, layer.queries :])
+            remember(projected, layer.queries, *self._turns, slots, places, keys, values)
+            if number == final and len(last) < len(tokens):  # what comes next is asked of it alone
+                hidden, projected = hidden[last], projected[last]
+                slots, places = slots[last], places[last]
+            found = layer.found(projected, self._turns, slots, places, keys, values)
+            hidden = hidden + layer.out(torch.from_numpy(found).to(hidden.dtype))
             hidden = hidden + layer.feed(layer.between(hidden))
         logits = self._head(self._norm(hidden)).float().numpy()
         chosen = logits.argmax(axis=1)  # NaN is taken for the largest
@@ -128,50 +147,53 @@ class _Layer:
 
     def __init__(self, layer: torch.nn.Module, heads: int, size: int, product):
         attention, mlp = layer.self_attn, layer.mlp
-        self.enter = _Norm.of(layer.input_layernorm)
+        self._enter = _Norm.of(layer.input_layernorm)
         self.between = _Norm.of(layer.post_attention_layernorm)
-        self.project = product(attention.q_proj, attention.k_proj, attention.v_proj)
-        self.out, self.down = product(attention.o_proj), product(mlp.down_proj)
-        self.gated, self.act = product(mlp.gate_proj, mlp.up_proj), mlp.act_fn
-        self.group = attention.config.num_attention_heads // heads
-        self.queries = self.group * heads * size
-        self.scaling = np.float32(attention.scaling)
-        self.norms = [
+        self._project = product(attention.q_proj, attention.k_proj, attention.v_proj)
+        self.out, self._down = product(attention.o_proj), product(mlp.down_proj)
+        self._gated, self._act = product(mlp.gate_proj, mlp.up_proj), mlp.act_fn
+        self._size, self._group = size, attention.config.num_attention_heads // heads
+        #: How many of the projected numbers are queries'; keys come next.
+        self.queries = self._group * heads * size
+        self._scaling = np.float32(attention.scaling)
+        self._norms = [
             (_Norm.of(norm), start, start + count * size)
             for norm, start, count in [
-                (getattr(attention, "q_norm", None), 0, self.group * heads),
+                (getattr(attention, "q_norm", None), 0, self._group * heads),
                 (getattr(attention, "k_norm", None), self.queries, heads),
             ]
             if norm is not None
         ]
 
-    def attend(self, x, turns, slots, places, last, keys, values) -> torch.Tensor:
-        """What tokens find at their places; of the ``last`` ones alone, where there are some."""
-        size = keys.shape[3]
-        projected = self.project(x)
-        for norm, start, end in self.norms:
-            heads = projected[:, start:end].reshape(-1, size)
-            projected[:, start:end] = norm(heads).view(len(x), -1)
-        given = projected.float().numpy()
-        remember(given, self.queries, *turns, slots, places, keys, values)
-        if last is not None:
-            given, slots, places = given[last], slots[last], places[last]
-        found = np.empty((len(given), self.queries), np.float32)
-        attend(given, self.group, *turns, slots, places, keys, values, self.scaling, found)
-        return torch.from_numpy(found).to(x.dtype)
+    def projected(self, hidden: torch.Tensor) -> np.ndarray:
+        """Queries, keys and values, float32 ``[tokens, …]``, not turned to their places."""
+        projected = self._project(self._enter(hidden))
+        for norm, start, end in self._norms:
+            heads = projected[:, start:end].reshape(-1, self._size)
+            projected[:, start:end] = norm(heads).view(len(hidden), -1)
+        return projected.float().numpy()
+
+    def found(self, projected: np.ndarray, turns, slots, places, keys, values) -> np.ndarray:
+        """What the queries find, float32 ``[tokens, heads · size]``."""
+        out = np.empty((len(projected), self.queries), np.float32)
+        scaling = self._scaling
+        attend(projected, self._group, *turns, slots, places, keys, values, scaling, out)
+        return out
 
     def feed(self, x: torch.Tensor) -> torch.Tensor:
-        gate, up = self.gated(x).chunk(2, dim=1)
-        return self.down(self.act(gate) * up)
+        gate, up = self._gated(x).chunk(2, dim=1)
+        return self._down(self._act(gate) * up)
 
 
 class Memory:
-    """What caches are laid out in, kept from call to call: pages that are there are faster."""
+    """What is kept from call to call: what caches are laid out in, for pages that are there are
+    faster, and what layers made that other paths may begin with, too."""
 
     _left: "WeakKeyDictionary[PreTrainedModel, Memory]" = WeakKeyDictionary()
 
     def __init__(self) -> None:
         self._lanes: dict[int, np.ndarray] = {}
+        self._shelves: dict[int, Shelf] = {}
 
     @classmethod
     def of(cls, model: "PreTrainedModel") -> "Memory":
@@ -180,6 +202,9 @@ class Memory:
 
     def leave(self, model: "PreTrainedModel") -> None:
         self._left[model] = self
+
+    def shelf(self, lane: int) -> Shelf:
+        return self._shelves.setdefault(lane, Shelf())
 
     def pieces(self, lane: int, count: int, shape: tuple[int, ...]) -> list[np.ndarray]:
         """Arrays of float32, one after the other, whatever was there before."""

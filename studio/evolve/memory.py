@@ -68,6 +68,9 @@ def need(
         device: default CUDA, then Apple GPU, then CPU.
         beams: answers that are followed at a time for each prompt.
     """
+    import torch
+
+    from studio.evolve import leading, products, unpadded
     from studio.merge.ingredients import GPU_CHUNK
     from studio.models.packed_model import compute_dtype
     from studio.models.precision import QUANTIZED, default_device, dtype_of
@@ -80,11 +83,19 @@ def need(
     # int8 is unpacked by way of float32
     unpacked = {"nf4": entry, "int8": entry + 4}.get(precision, 0)
     merging = GPU_CHUNK * _MERGING if space.kind == "parameter" else 0
+    resident = space.memory(precision, base, device)
     scoring = beams * _sequence(template.config, _layers(space), entry, prompt, answer)
     if space.frame is not None:
         scoring += entry * space.frame.passing()
+    elif str(device) == "cpu" and not packed:
+        # what is decoded without padding: weights and, of paths, first layers a second time
+        held = entry * template.parameters
+        resident += held if held <= products.MOST else 0
+        resident += torch.get_num_threads() * leading.ROOM if space.kind != "parameter" else 0
+        kept = _cached(template.config, 4) * _layers(space) * (prompt + answer)
+        scoring = max(scoring, math.ceil((1 + 1 / unpadded.READ) * kept))
     return Need(
-        resident=space.memory(precision, base, device),
+        resident=resident,
         merging=min(merging, _MERGING * max(matrices)),
         scoring=scoring,
         unpacking=max(matrices) * unpacked,
@@ -103,7 +114,7 @@ def _sequence(config, layers: int, entry: int, prompt: int, answer: int) -> int:
     heads = config.num_attention_heads
     size = getattr(config, "head_dim", None) or config.hidden_size // heads
     pairs = getattr(config, "num_key_value_heads", None) or heads
-    cached = 2 * pairs * size * entry  # a layer's keys and values of one token
+    cached = _cached(config, entry)
     repeated = 2 * heads * size * entry if pairs != heads else 0  # for all heads, in passing
     attending = 6 * heads * size * entry
     feeding = 3 * config.intermediate_size * entry
@@ -113,6 +124,13 @@ def _sequence(config, layers: int, entry: int, prompt: int, answer: int) -> int:
     # the last: one token, over a cache of which each layer is copied as it grows
     last = (prompt + answer) * (layers * cached + cached + repeated)
     return max(first, last) + config.vocab_size * (entry + 4)
+
+
+def _cached(config, entry: int) -> int:
+    """Bytes of a layer's keys and values of one token."""
+    heads = config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // heads
+    return 2 * (getattr(config, "num_key_value_heads", None) or heads) * size * entry
 
 
 def available(device: "torch.device | str | None" = None) -> int:

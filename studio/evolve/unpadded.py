@@ -1,8 +1,8 @@
 """Greedy decoding on a CPU without padding: tokens of many sequences in one flat row.
 
 Knows prompts, slots of the key-value cache, and when an answer ends. A step takes the next token of
-every sequence under way and all tokens of those that begin, so that whoever is done leaves its slot
-to the next prompt at once. What all prompts begin with is read once. Refuses to know text and
+every sequence under way, or reads some prompts; whoever is done makes room for the next at once.
+What all prompts begin with is read once. Refuses to know text and
 layers (`studio.evolve.flat`), tasks and candidates: nothing of one call is left to the next but the
 memory it was held in.
 
@@ -12,6 +12,7 @@ Which prompts those are follows from the prompts, the batch size and the number 
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, fields, replace
 from os.path import commonprefix
 from threading import Event
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ import torch
 
 from studio.evolve.flat import Cache, FlatModel, Memory
 from studio.evolve.generate import Answer
+from studio.evolve.leading import ROOM, Leading, Shelf
 from studio.evolve.loops import Loops
 
 if TYPE_CHECKING:
@@ -29,8 +31,10 @@ if TYPE_CHECKING:
 #: Sequences that a core has, at least, before another is asked to help: for fewer, reading the
 #: weights takes longer than computing with them.
 SHARE = 16
-#: Tokens of prompts that a step takes, but for the first prompt's.
+#: Tokens of prompts that are read at a time, where there is more than one of them.
 PREFILL = 2048
+#: Prompts are read so much fewer at a time than are answered.
+READ = 4
 #: A beginning of fewer tokens than this is read again with every prompt.
 COMMON = 8
 #: Prompts from which on weights are laid out anew before they are read.
@@ -66,18 +70,20 @@ def decode(
     stop, common = Event(), commonprefix(prompts)[: min(map(len, prompts)) - 1]
     common = common if len(common) >= COMMON and len(prompts) > 1 else []
     memory, flat = Memory.of(model), FlatModel(model, width, len(prompts) >= MANY)
-    caches = [flat.cache(memory, lane, rows) for lane in range(lanes)]
+    together = -(-rows // READ)  # those that were read wait for a place in slots of their own
+    caches = [flat.cache(memory, lane, rows + together - 1) for lane in range(lanes)]
     begun = _begin(flat, common, caches[0])
     shares = [
         _Lane(flat, cache, begun, prompts[lane::lanes], stops, max_new_tokens, cut_loops)
         for lane, cache in enumerate(caches)
     ]
 
-    def work(lane: _Lane, before: Callable[[], None]) -> None:
+    def work(number: int, before: Callable[[], None]) -> None:
         torch.set_num_threads(max(1, threads // lanes))  # of this thread alone
         try:
+            groups = _groups([len(ids) for ids in prompts[number::lanes]], together)
             with torch.inference_mode():
-                lane.run(before)
+                shares[number].run(groups, rows, memory.shelf(number), before)
         except BaseException:
             stop.set()
             raise
@@ -87,9 +93,9 @@ def decode(
             raise _Stopped
 
     with ThreadPoolExecutor(lanes) as pool:
-        others = [pool.submit(work, lane, go_on) for lane in shares[1:]]
+        others = [pool.submit(work, lane, go_on) for lane in range(1, lanes)]
         try:
-            _first(lambda: work(shares[0], on_token), others, on_token, stop)
+            _first(lambda: work(0, on_token), others, on_token, stop)
         finally:
             torch.set_num_threads(threads)
     memory.leave(model)
@@ -152,51 +158,55 @@ class _Lane:
             for said, count, runaway in zip(self._said, self._counts, self._runaway, strict=True)
         ]
 
-    def run(self, before: Callable[[], None]) -> None:
-        """Decode everything; ``before`` is called before every step."""
-        waiting = list(range(len(self._prompts)))[::-1]
-        none = np.empty(0, np.int32)
-        who, tokens, slots, places = none.astype(np.int64), none.astype(np.int64), none, none
-        while len(who) or waiting:
+    def run(self, groups: list[range], rows: int, shelf: Shelf, before) -> None:
+        """Decode everything.
+
+        Args:
+            groups: of prompts, which are read together; that none is put together by how long the
+                answers are makes a group the same for every candidate.
+            rows: how many sequences are decoded at a time, at most.
+            shelf: what is known of the groups.
+            before: called before every step.
+        """
+        groups, going = groups[::-1], _Going.of([])
+        while groups or len(going.who):
             before()
-            new = self._admitted(waiting)
-            begins = [self._prompts[one][self._skipped :] for one, _ in new]
-            tokens = np.concatenate([tokens, *begins]).astype(np.int64)
-            last = np.cumsum([1] * len(who) + [len(ids) for ids in begins]) - 1
-            who = np.append(who, [one for one, _ in new]).astype(np.int64)
-            spread = [np.full(len(ids), slot) for ids, (_, slot) in zip(begins, new, strict=True)]
-            slots = np.concatenate([slots, *spread]).astype(np.int32)
-            reached = [np.arange(len(ids)) + self._skipped for ids in begins]
-            places = np.concatenate([places, *reached]).astype(np.int32)
-            tokens = self._flat.next(tokens, slots, places, last, self._cache)
-            going = ~self._heard(who, tokens)
-            slots, places = slots[last], places[last] + np.int32(1)
-            self._free += slots[~going].tolist()
-            who, tokens, slots, places = who[going], tokens[going], slots[going], places[going]
+            if groups and len(going.who) < rows:
+                going = going + self._read(groups.pop(), shelf)
+                continue
+            now = going[:rows]
+            last = np.arange(len(now.who))
+            said = self._flat.next(now.tokens, now.slots, now.places, last, self._cache)
+            going = self._heard(replace(now, tokens=said, places=now.places + 1)) + going[rows:]
 
-    @property
-    def _skipped(self) -> int:
-        """Tokens of the common beginning."""
-        return self._begun[0][1].shape[1]
+    def _read(self, group: range, shelf: Shelf) -> "_Going":
+        """Those of a group whose answers have begun."""
+        begun = self._begun[0][1].shape[1]
+        asked = [self._prompts[one][begun:] for one in group]
+        each = [self._free.pop() for _ in group]
+        for (keys, values), (key, value) in zip(self._cache, self._begun, strict=True):
+            keys[each, :, :begun], values[each, :, :begun] = key, value
+        counts = [len(ids) for ids in asked]
+        tokens, slots = np.concatenate(asked), np.repeat(np.array(each, np.int32), counts)
+        places = np.concatenate([np.arange(begun, begun + count) for count in counts])
+        places, last = places.astype(np.int32), np.cumsum(counts) - 1
+        leading = self._leading(group, shelf)
+        said = self._flat.next(tokens, slots, places, last, self._cache, leading)
+        return self._heard(_Going(np.array(group), said, slots[last], places[last] + 1))
 
-    def _admitted(self, waiting: list[int]) -> list[tuple[int, int]]:
-        """Prompts that begin now, and their slots, which hold the common beginning."""
-        new: list[tuple[int, int]] = []
-        room = PREFILL
-        while waiting and self._free:
-            room -= len(self._prompts[waiting[-1]])
-            if new and room < 0:
-                break
-            new.append((waiting.pop(), self._free.pop()))
-        if new and self._skipped:
-            slots = [slot for _, slot in new]
-            for (keys, values), (key, value) in zip(self._cache, self._begun, strict=True):
-                keys[slots, :, : self._skipped] = key
-                values[slots, :, : self._skipped] = value
-        return new
+    def _leading(self, group: range, shelf: Shelf) -> Leading | None:
+        """What the first layers of the path made of a group, if the model is a path."""
+        if None in self._flat.does:
+            return None
+        tokens = sum(map(len, self._prompts))
+        key = tuple(tuple(self._prompts[one]) for one in group), self._begun[0][1].shape[1]
+        found = shelf.group(key, ROOM // (4 * tokens * self._flat.width))
+        found.begin(self._flat.does)
+        return found
 
-    def _heard(self, who: np.ndarray, tokens: np.ndarray) -> np.ndarray:
-        """Note what was said; bool ``[sequences]``, who is done."""
+    def _heard(self, going: "_Going") -> "_Going":
+        """Note what was said; those whose answers go on."""
+        who, tokens = going.who, going.tokens
         self._said[who, self._counts[who]] = tokens
         self._counts[who] += 1
         done = (tokens[:, None] == self._stops).any(axis=1)
@@ -204,4 +214,43 @@ class _Lane:
             closed = self._loops.closed(tokens, who) & ~done
             self._runaway[who] = closed
             done |= closed
-        return done | (self._counts[who] == self._most)
+        done |= self._counts[who] == self._most
+        self._free += going.slots[done].tolist()
+        return going[~done]
+
+
+@dataclass(frozen=True)
+class _Going:
+    """Sequences under way: whose they are, their last tokens, slots, and those tokens' places."""
+
+    who: np.ndarray
+    tokens: np.ndarray
+    slots: np.ndarray
+    places: np.ndarray
+
+    @classmethod
+    def of(cls, none: list) -> "_Going":
+        whole, short = np.array(none, np.int64), np.array(none, np.int32)
+        return cls(whole, whole, short, short)
+
+    def __getitem__(self, which) -> "_Going":
+        return _Going(*(getattr(self, f.name)[which] for f in fields(self)))
+
+    def __add__(self, other: "_Going") -> "_Going":
+        return _Going(
+            *(np.append(getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
+        )
+
+
+def _groups(lengths: Sequence[int], most: int) -> list[range]:
+    """Neighbours that are read together: at most so many, and `PREFILL` tokens."""
+    groups: list[range] = []
+    start = room = 0
+    for number, length in enumerate(lengths):
+        room -= length
+        if number and (room < 0 or number - start == most):
+            groups.append(range(start, number))
+            start, room = number, PREFILL - length
+        elif not number:
+            room = PREFILL - length
+    return [*groups, range(start, len(lengths))]

@@ -104,7 +104,7 @@ class PathModel:
         writers = WRITERS[self.space.main.architecture]
         inner, config = self._language.model, self._language.config
         inner.layers = nn.ModuleList(
-            _slot(self._layers[step.source][step.layer], position, step.divisor, writers)
+            _slot(self._layers[step.source][step.layer], position, step, writers)
             for position, step in enumerate(path)
         )
         _describe(config, self.space, path)
@@ -222,9 +222,13 @@ class PathCheckpoint(Virtual):
         return documents
 
 
-def _slot(layer: nn.Module, position: int, divisor: float, writers: tuple[str, ...]) -> nn.Module:
-    """A clone of a layer that shares its weights, at a position of its own in the KV cache."""
-    slot = _clone(layer)
+def _slot(layer: nn.Module, position: int, step: Step, writers: tuple[str, ...]) -> nn.Module:
+    """A clone of a layer that shares its weights, at a position of its own in the KV cache.
+
+    Its ``does`` says what it computes: layers of one live model that say the same do the same.
+    """
+    slot, divisor = _clone(layer), step.divisor
+    slot.does = step.source, step.layer, divisor
     slot.self_attn = _clone(slot.self_attn)
     slot.self_attn.layer_idx = position
     slot.mlp = _clone(slot.mlp)
