@@ -95,8 +95,11 @@ def attend(projected, group, cos, sin, slots, places, keys, values, scaling, out
                     turned[g, half + d] = (
                         high * cos[place, half + d] + low * sin[place, half + d]
                     ) * scaling
+            for g in range(0, group - 1, 2):
+                _products(turned[g : g + 2], keys[slot, head], count, scores[g : g + 2])
+            if group % 2:
+                _product(turned[group - 1], keys[slot, head], count, scores[group - 1])
             for g in range(group):
-                _products(turned[g], keys[slot, head], count, scores[g])
                 total = _exponentials(scores[g], count, bits, powers)
                 _sums(scores[g], values[slot, head], count, found)
                 start = (head * group + g) * size
@@ -130,7 +133,18 @@ def _exponentials(scores, count, bits, powers):
 
 
 @njit(cache=True, nogil=True, fastmath=_LOOSE, error_model="numpy")
-def _products(query, keys, count, scores):
+def _products(queries, keys, count, scores):
+    """The products of two queries with the first keys, which are read once."""
+    for n in range(count):
+        one = other = np.float32(0)
+        for d in range(keys.shape[1]):
+            one += queries[0, d] * keys[n, d]
+            other += queries[1, d] * keys[n, d]
+        scores[0, n], scores[1, n] = one, other
+
+
+@njit(cache=True, nogil=True, fastmath=_LOOSE, error_model="numpy")
+def _product(query, keys, count, scores):
     """A query's products with the first keys."""
     for n in range(count):
         sum = np.float32(0)

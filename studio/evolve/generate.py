@@ -12,6 +12,7 @@ from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from studio.evolve.loops import Loops
@@ -187,7 +188,6 @@ def _padded(
     """Greedy continuation of a left-padded batch of at most ``slots``; who is done leaves it."""
     from transformers import DynamicCache
 
-    ends = torch.tensor(stops, device=model.device)
     width = max(map(len, batch))
     ids = torch.zeros(len(batch), width, dtype=torch.long)
     mask = torch.zeros(len(batch), width + max_new_tokens, dtype=torch.long)
@@ -197,7 +197,7 @@ def _padded(
     ids, mask = ids.to(model.device), mask.to(model.device)
     positions = (mask[:, :width].cumsum(1) - 1).clamp(min=0)
     cache = DynamicCache(config=model.config)
-    alive = torch.arange(len(batch), device=model.device)  # rows of `batch` still being decoded
+    alive = np.arange(len(batch))  # rows of `batch` still being decoded
     answers: list[list[int]] = [[] for _ in batch]
     loops = Loops(len(batch)) if cut_loops else None
     runaway: set[int] = set()
@@ -212,21 +212,22 @@ def _padded(
             logits_to_keep=1,
         ).logits[:, -1]
         value, chosen = logits.max(-1)
-        if not value.isfinite().all():
+        # a device is waited for once in a step
+        finite, said = torch.stack([value.isfinite().long(), chosen]).cpu().numpy()
+        if not finite.all():
             raise BrokenModel("the model's logits are not finite")
-        for row, token in zip(alive.tolist(), chosen.tolist(), strict=True):
+        for row, token in zip(alive.tolist(), said.tolist(), strict=True):
             answers[row].append(token)
-        going = ~torch.isin(chosen, ends)
+        going = ~np.isin(said, stops)
         if loops is not None:
-            closed = loops.closed(chosen.cpu().numpy(), alive.cpu().numpy())
-            closed = torch.from_numpy(closed).to(going.device) & going
+            closed = loops.closed(said, alive) & going
             runaway.update(alive[closed].tolist())
             going &= ~closed
         if not going.any():
             break
         ids, positions = chosen[:, None], positions[:, -1:] + 1
         if not going.all():
-            keep = going.nonzero()[:, 0]
-            alive, ids, positions, mask = alive[keep], ids[keep], positions[keep], mask[keep]
+            alive, keep = alive[going], torch.from_numpy(going.nonzero()[0]).to(model.device)
+            ids, positions, mask = ids[keep], positions[keep], mask[keep]
             cache.batch_select_indices(keep)
     return [(tokens, row in runaway) for row, tokens in enumerate(answers)]
