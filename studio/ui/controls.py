@@ -250,10 +250,11 @@ def repeated(visit: Visit, run: str | None, seeds: float | None) -> Any:
         raise StudioError(
             "A public Studio queues one run at a time; repeat it on your own machine."
         )
-    recipe = api.duplicate(visit.who.run(store(), run).id, store())
+    record = visit.who.run(store(), run)
+    recipe, place = api.duplicate(record.id, store()), api.Place.recorded(store(), record.id)
     document = recipe.model_dump(mode="json")
     document["seed"] = (recipe.seed + 1) % 2**32
-    runs = api.repeat(Recipe.from_dict(document), int(seeds or 0), store(), visit.who.owner)
+    runs = api.repeat(Recipe.from_dict(document), int(seeds or 0), store(), visit.who.owner, place)
     for one in runs:
         remember_starter(visit, one, store())
     note(visit, "repeated", n=len(runs))

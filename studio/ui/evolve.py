@@ -12,7 +12,7 @@ from typing import Any
 import gradio as gr
 
 from studio import api, zero_gpu
-from studio.ui import controls, editor, estimating, lent, models, monitor, queue
+from studio.ui import controls, editor, estimating, lent, models, monitor, placing, queue
 from studio.ui.shared import engine, run_choices, store
 from studio.ui.strings import text
 from studio.ui.wiring import Panel, Visit, Wires, note
@@ -47,6 +47,7 @@ def build(wires: Wires, run: gr.Dropdown) -> Evolve:
                     elem_id="estimate",
                 )
             known = estimating.build(wires, written, estimate)
+            place = placing.build(wires)
             written.command.render()
             models.beside(wires, written.given, editor.recipe_of)
         with gr.Column(scale=7, min_width=320):
@@ -56,7 +57,7 @@ def build(wires: Wires, run: gr.Dropdown) -> Evolve:
     begun = wires.on(
         start.click,
         begin,
-        [known, *written.given],
+        [known, *place, *written.given],
         [run, driven],
         shown="minimal",
         show_progress_on=[start],
@@ -70,15 +71,25 @@ def forgets() -> bool:
     return is_public() and "SPACE_ID" in os.environ and not os.environ.get("STUDIO_VOLUME")
 
 
-def begin(visit: Visit, known: Any, view: str, code: str, *values: Any) -> list[Any]:
+def begin(
+    visit: Visit,
+    known: Any,
+    executor: str,
+    workers: float | None,
+    address: str | None,
+    view: str,
+    code: str,
+    *values: Any,
+) -> list[Any]:
     """Start the recipe that is meant, or queue it behind what is at work; the page watches it."""
+    place = placing.chosen(executor, workers, address)
     recipe = visit.who.recipe(store(), editor.recipe_of(view, code, *values))
     engine()
     expected = estimating.expected(known, recipe)
     if zero_gpu.available():
         run = api.create(recipe, store(), visit.who.owner)
     else:
-        run = api.start(recipe, store(), visit.who.owner, expected)
+        run = api.start(recipe, store(), visit.who.owner, expected, place)
     controls.remember_starter(visit, run, store())
     position = api.progress(run, store()).position or 0
     if position > 1 or (position and queue.at_work()):

@@ -235,6 +235,28 @@ def test_a_driver_that_is_killed_leaves_no_process_and_the_run_goes_on(recipe, w
     store.close()
 
 
+def test_a_run_goes_on_where_it_was_worked_on_last(recipe, store, crews, tmp_path):
+    run = api.create(recipe, store)
+    place = Place("devices", workers=2, timeout=60)
+    seen = []
+
+    def look(progress) -> None:
+        seen.append(len(crews))
+        if progress.done == 4:
+            api.pause(run, store)
+
+    api.resume(run, store, look, place=place)
+    assert store.run(run).status == "stopped" and Place.recorded(store, run) == place
+    copy = Store(tmp_path / "copy.sqlite")
+    api.unarchive(api.archive(run, tmp_path / "run.sqlite", store), store=copy)
+    assert Place.recorded(copy, run) == Place()  # a stranger's file says nothing of that
+    copy.close()
+    api.resume(run, store)
+    assert len(crews) == 2 and store.run(run).status == "finished"
+    Place().record(store, run)
+    assert store.place(run) == ""
+
+
 # ── how many ──────────────────────────────────────────────────────────────────────────────────
 
 

@@ -18,7 +18,18 @@ from studio.errors import StudioError
 from studio.recipe import Recipe
 from studio.runs import Evaluation, Outcome
 from studio.runs.lock import hold
-from studio.ui import controls, editor, estimating, evolve, form, lent, monitor, queue, shared
+from studio.ui import (
+    controls,
+    editor,
+    estimating,
+    evolve,
+    form,
+    lent,
+    monitor,
+    placing,
+    queue,
+    shared,
+)
 from studio.ui.strings import LANGUAGES
 from studio.ui.wiring import Look, Visit
 from studio.visitors import Visitor, owner_of
@@ -27,6 +38,8 @@ RECIPE = (
     "name: mine\nbase: bonsai-base\nsources: [bonsai-ja, bonsai-math]\n"
     "objectives: [{task: jmath, examples: 4}]\nbudget: {candidates: 8}\n"
 )
+#: What the page sends of where a run is worked on, unless somebody chose.
+HERE = ("here", None, "")
 ANNA, BEN = Visit(token="anna" * 10), Visit(token="benn" * 10)
 
 
@@ -210,7 +223,7 @@ def test_models_of_another_tab_come_into_the_recipe(store):
 
 
 def start(visit: Visit, recipe: Recipe, known=None) -> str:
-    picker, _ = evolve.begin(visit, known, "yaml", recipe.to_yaml(), *values(recipe))
+    picker, _ = evolve.begin(visit, known, *HERE, "yaml", recipe.to_yaml(), *values(recipe))
     return picker["value"]
 
 
@@ -223,6 +236,38 @@ def test_start_queues_a_run_of_ones_own(store, tiny_recipe, toasts):
     second = start(BEN, recipe, {"yaml": "another", "seconds": 77.0})
     assert store.run(second).expected is None and "number 2" in toasts[-1]
     assert ANNA.token not in str([e.payload for e in store.events(run)])  # hashed
+
+
+def test_a_run_is_worked_on_where_one_chose_and_so_is_its_repetition(store, tiny_recipe):
+    recipe = tiny_recipe()
+    given = ["yaml", recipe.to_yaml(), *values(recipe)]
+    run = evolve.begin(ANNA, None, "devices", 2.0, "", *given)[0]["value"]
+    assert api.Place.recorded(store, run) == api.Place("devices", workers=2)
+    controls.repeated(ANNA, run, 1)
+    [again] = [waiting.id for waiting in store.queue() if waiting.id != run]
+    assert api.Place.recorded(store, again) == api.Place("devices", workers=2)
+    assert api.Place.recorded(store, start(ANNA, recipe)) == api.Place()
+    with pytest.raises(StudioError, match="takes a number of workers"):
+        evolve.begin(ANNA, None, "devices", -1.0, "", *given)
+
+
+def test_a_place_shows_its_settings_and_its_flags():
+    workers, address, flags = placing.shown(ANNA, "here", 2, "host:1")
+    assert not workers["visible"] and not address["visible"] and not flags["visible"]
+    workers, address, flags = placing.shown(ANNA, "devices", 2, "host:1")
+    assert workers["visible"] and not address["visible"]
+    assert flags["value"] == "--executor devices --workers 2"
+    flags = placing.shown(ANNA, "ray", None, "my host:1; rm")[2]
+    assert flags["value"] == "--executor ray --address 'my host:1; rm'"
+    assert placing.chosen("ray", None, " host:1 ") == api.Place("ray", address="host:1")
+
+
+def test_in_public_nobody_chooses_a_place(store, tiny_recipe, monkeypatch):
+    run = start(ANNA, tiny_recipe())
+    api.Place("devices", workers=2).record(store, run)
+    monkeypatch.setenv("STUDIO_PUBLIC", "1")
+    assert placing.hidden() and placing.chosen("ray", 2, "host:1") is None
+    assert api.Place.recorded(store, run) == api.Place()
 
 
 def test_a_public_start_keeps_to_what_is_offered(store, tiny_recipe):
@@ -439,7 +484,7 @@ def test_the_best_stands_beside_sources_and_random_search(store):
 def test_on_zero_gpu_the_page_drives_its_run(store, tiny_recipe, monkeypatch):
     monkeypatch.setattr("studio.zero_gpu.available", lambda: True)
     recipe = tiny_recipe(budget={"candidates": 4})
-    picker, ticket = evolve.begin(ANNA, None, "yaml", recipe.to_yaml(), *values(recipe))
+    picker, ticket = evolve.begin(ANNA, None, *HERE, "yaml", recipe.to_yaml(), *values(recipe))
     run = picker["value"]
     assert ticket[0] == run and not store.queue()  # no worker may take it
     driving = lent.drive(ANNA, ticket)

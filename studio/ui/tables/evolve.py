@@ -46,6 +46,34 @@ TABLE: dict[str, tuple[str, str, str]] = {
         "大きさから計算した値です（測定は間に合いませんでした）。",
         "按规模推算；未能完成实测。",
     ),
+    # ── where it is worked on ──
+    "placing": ("Where it runs", "実行する場所", "运行位置"),
+    "executor": ("Candidates are scored by", "候補を採点するもの", "由谁给候选评分"),
+    "executor_info": (
+        "It changes how fast a run is, and nothing of what it finds with the same search.",
+        "速さだけが変わり、同じ探索なら見つかるものは変わりません。",
+        "只影响速度；搜索方式相同时，找到的结果不变。",
+    ),
+    "placing_here": ("one process", "1 つのプロセス", "一个进程"),
+    "placing_devices": ("a process per device", "デバイスごとのプロセス", "每个设备一个进程"),
+    "placing_ray": ("a Ray cluster", "Ray クラスタ", "Ray 集群"),
+    "workers": ("Workers", "ワーカー数", "工作进程数"),
+    "workers_info": (
+        "Left empty: one for every device.",
+        "空欄ならデバイスごとに 1 つ。",
+        "留空：每个设备一个。",
+    ),
+    "address": ("Address", "アドレス", "地址"),
+    "address_info": (
+        "HOST:PORT; left empty: the cluster of this machine, or a new one.",
+        "HOST:PORT。空欄ならこのマシンのクラスタ、なければ新しく作ります。",
+        "HOST:PORT；留空：本机的集群，没有则新建。",
+    ),
+    "placing_flags": (
+        "Added to the command below",
+        "下のコマンドに加えるもの",
+        "添加到下面的命令中",
+    ),
     # ── what can be done with a run ──
     "pause": ("Pause", "一時停止", "暂停"),
     "finish": ("Finish now", "ここで仕上げる", "立即收尾"),
