@@ -76,8 +76,9 @@ def resume(
     run, tracker = store.run(run).id, tracking.chosen(track)
     if place is not None:
         place.record(store, run)
+    place = place or Place.recorded(store, run)
     follow = tracking.follow(store, run, tracker, lambda: report(run, store))
-    with follow as look, Place.recorded(store, run).opened() as executor:
+    with follow as look, place.opened() as executor:
 
         def step() -> None:
             look()

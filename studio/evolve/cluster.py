@@ -129,7 +129,8 @@ class Cluster(Crew[Actor]):
         worker.errand = Errand(
             **own, bundles=self._bundles, fingerprints=self._fingerprints, versions=versions()
         )
-        worker.wanted, worker.answered = True, time.monotonic()
+        worker.wanted = True
+        worker.answered = self._answered = time.monotonic()  # one that is free has
         worker.going = worker.handle.carry_out.remote(worker.errand)
 
     def _cut(self, worker: Actor) -> None:
