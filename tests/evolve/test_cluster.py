@@ -37,7 +37,7 @@ from tests.evolve.test_stages import everything
 from tests.trajectory import recorded
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 120  # seconds for anything to happen at all
+PATIENCE = 600  # seconds for anything to happen at all
 STORE = 80 << 20  # bytes of a machine's object store
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="POSIX signals")

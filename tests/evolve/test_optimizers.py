@@ -222,6 +222,22 @@ def test_asked_in_pieces_it_is_the_same_search(kind):
         pieces.tell(told)
 
 
+@pytest.mark.parametrize("kind", ["cma", "cmaes", "random", "around"])
+@pytest.mark.parametrize("population", [4, 8])
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_asked_one_by_one_and_told_as_scores_come_it_goes_on_searching(kind, population, at_once):
+    optimizer = search(kind, population=population)
+    order, asked, values = np.random.default_rng(0), [], []
+    for _ in range(12 * population):
+        while len(asked) < at_once:
+            asked += optimizer.ask(1)
+        number, genome = asked.pop(order.integers(len(asked)))
+        values.append(score(genome))
+        optimizer.tell({number: values[-1]})
+    if kind in LEARNING:
+        assert np.mean(values[-population:]) > np.mean(values[:population])
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_replay_after_an_interruption_anywhere_is_bit_equal(kind):
     log = []
