@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 #: Sequences that a core has, at least, before another is asked to help: for fewer, reading the
-#: weights takes longer than computing with them.
-SHARE = 16
+#: weights takes longer than computing with them. Sharing a product waits for both at every one.
+SHARE = 8
 #: Tokens of prompts that are read at a time, where there is more than one of them.
 PREFILL = 2048
 #: Prompts are read so much fewer at a time than are answered.
