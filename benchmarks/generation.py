@@ -6,14 +6,15 @@
 The same greedy answers in float32, by turns in one run. The other side is what evaluation on a
 Hugging Face model usually is: prompts in their own order, padded on the left, batch by batch, a
 batch ending with its longest answer. Tokens per second count the tokens of answers, ends of turn
-included. Beside wall-clock time on all cores stands processor time on one, which other work on the
-machine disturbs less; the floor is what the matrix products of the tokens that must be read and
-said would take on that core at the speed of one large product. Then what is gained where paths
-begin with the same layers, and where answers that repeat themselves are cut. Prints Markdown and
-writes it to benchmarks/results/generation.md.
+included. Time is processor time on one core, which other work on the machine disturbs least, and
+where there is no other work, wall-clock time on all of them, too. The floor is what the matrix
+products of the tokens that must be read and said would take at the speed of one large product.
+Then what is gained where paths begin with the same layers, and where answers that repeat themselves
+are cut. Prints Markdown and writes it to benchmarks/results/generation.md.
 """
 
 import argparse
+import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -36,6 +37,9 @@ from studio.tasks import load_task
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 BATCHES = (16, 64, 128)
+#: The load of a machine that does nothing else: whatever shares products among cores waits for the
+#: slowest, and beside other work that measures the other work.
+QUIET = 0.7
 
 
 @dataclass
@@ -115,8 +119,10 @@ def floor(case: Case, tokens: int) -> float:
     ids = [encode(case.tokenizer, prompt) for prompt in case.prompts]
     common = len(commonprefix(ids))
     read = common + sum(len(one) - common for one in ids)
-    a, b = torch.randn(2048, 1024), torch.randn(1024, 1024)
+    a, b, threads = torch.randn(2048, 1024), torch.randn(1024, 1024), torch.get_num_threads()
+    torch.set_num_threads(1)
     best = min(timed(lambda: a @ b)[1] for _ in range(20))
+    torch.set_num_threads(threads)
     return 2 * ((read + tokens) * layers + tokens * head) * best / (2 * 2048 * 1024 * 1024)
 
 
@@ -125,39 +131,38 @@ def spread(times: Sequence[float], tokens: int) -> str:
     return f"{tokens / statistics.median(times):,.0f} | {min(rates):,.0f} – {max(rates):,.0f}"
 
 
-def by_turns(case: Case, batch: int, repeat: int) -> tuple[list, list]:
+def by_turns(case: Case, batch: int, threads: int, repeat: int) -> tuple[list, list]:
     """What both sides took, time after time; the first does not count."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
     pairs = [
         (timed(lambda: here(case, batch)), timed(lambda: there(case, batch)))
         for _ in range(repeat + 1)
     ]
+    torch.set_num_threads(before)
     ours, theirs = zip(*pairs[1:], strict=True)
     return list(ours), list(theirs)
 
 
-def speed(case: Case, batch: int, repeat: int) -> str:
-    ours, theirs = by_turns(case, batch, repeat)
-    same = sum(a == b for a, b in zip(ours[-1][2], theirs[-1][2], strict=True))
+def speed(case: Case, batch: int, repeat: int, quiet: bool) -> str:
+    sides = by_turns(case, batch, 1, repeat)
     answers = generate(
         case.model, case.tokenizer, case.prompts, max_new_tokens=case.longest, batch_size=batch
     )
     tokens = sum(answer.tokens for answer in answers)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    alone = by_turns(case, batch, max(1, repeat // 2))
-    least = floor(case, tokens)
-    torch.set_num_threads(threads)
-    wall, processor = (
-        [statistics.median(run[kind] for run in side) for side in sides]
-        for kind, sides in ((0, (ours, theirs)), (1, alone))
-    )
+    same = sum(a == b for a, b in zip(sides[0][-1][2], sides[1][-1][2], strict=True))
+    here, there = ([run[1] for run in side] for side in sides)
+    ours, theirs = statistics.median(here), statistics.median(there)
+    least, shared = floor(case, tokens), ""
+    if quiet:
+        walls = by_turns(case, batch, torch.get_num_threads(), repeat)
+        ratio = [statistics.median(run[0] for run in side) for side in walls]
+        shared = f"{tokens / ratio[0]:,.0f} | **{ratio[1] / ratio[0]:.1f}** | "
     return (
         f"| {case.name} | {tokens / len(answers):.1f} | {batch} "
-        f"| {spread([run[0] for run in ours], tokens)} "
-        f"| {spread([run[0] for run in theirs], tokens)} "
-        f"| **{wall[1] / wall[0]:.1f}** | {processor[1] / processor[0]:.1f} "
-        f"| {100 * least / processor[0]:.0f} % | {100 * least / processor[1]:.0f} % "
-        f"| {same} of {len(answers)} |"
+        f"| {spread(here, tokens)} | {spread(there, tokens)} | **{theirs / ours:.1f}** "
+        f"| {100 * least / ours:.0f} % | {100 * least / theirs:.0f} % "
+        f"| {shared}{same} of {len(answers)} |"
     )
 
 
@@ -244,16 +249,20 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3)
     options = parser.parse_args()
     repeat = options.repeat
+    quiet = os.getloadavg()[0] < QUIET
     lines = [
         "| model and task | tokens an answer | batch | tokens/s here | from – to "
-        "| `model.generate` | from – to | ratio | on one core | of the floor here "
-        "| `model.generate` | same answers |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "| `model.generate` | from – to | ratio | of the floor here | `model.generate` | "
+        + ("all cores, tokens/s | ratio | " if quiet else "")
+        + "same answers |",
+        "|---" * (13 if quiet else 11) + "|",
     ]
     for name in ("bonsai-ja", "bonsai-math"):
-        lines += [speed(bonsai(name, min(256, 4 * batch)), batch, repeat) for batch in BATCHES]
+        lines += [
+            speed(bonsai(name, min(256, 4 * batch)), batch, repeat, quiet) for batch in BATCHES
+        ]
     for case in smollm2(32):
-        lines += [speed(case, batch, max(1, repeat // 2)) for batch in (16, 32)]
+        lines += [speed(case, batch, max(1, repeat // 2), quiet) for batch in (16, 32)]
     lines += [
         "",
         "64 prompts to paths that differ from the one before in one layer, read from where they "

@@ -129,13 +129,14 @@ def test_halved_there_is_halved_here(tiny_recipe, store, lender, monkeypatch):
 @pytest.fixture
 def slow(monkeypatch, lender):
     """By the workers' clock every batch takes ten seconds, and nothing else any time."""
-    decode, now = generate._decode, [0.0]
+    decode, now = generate._padded, [0.0]
 
-    def slowly(*arguments):
+    def slowly(*arguments, **options):
         now[0] += 10
-        return decode(*arguments)
+        return decode(*arguments, **options)
 
-    monkeypatch.setattr(generate, "_decode", slowly)
+    # as on a GPU, batch by batch
+    monkeypatch.setattr(generate, "_decoder", lambda model, longest: (slowly, 1))
     monkeypatch.setattr(blocks, "time", SimpleNamespace(monotonic=lambda: now[0]))
     monkeypatch.setattr(blocks, "FIRST", 15.0)
     monkeypatch.setattr(blocks, "USUAL", 15.0)
