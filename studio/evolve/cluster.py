@@ -1,8 +1,8 @@
 """The workers of a Ray cluster: as many candidates at a time as the cluster has room for.
 
-Where a worker goes, that it comes back when its process or machine is lost, and that it then does
-its job again, are Ray's. The driver hands out jobs, looks whether there is room for more workers,
-and takes back what one that answers no more was doing. Knows Ray. Refuses to know what a worker
+Where a worker goes, and that it comes back when its process or machine is lost, is Ray's. What it
+was doing is given to whoever is free first, rather than waiting for its return: that, and whether
+there is room for more workers, the driver looks after. Knows Ray. Refuses to know what a worker
 does (`studio.evolve.remote`) and which files it lacks (`studio.evolve.shipping`).
 """
 
@@ -11,6 +11,7 @@ import signal
 import socket
 import threading
 import time
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from functools import partial
@@ -73,6 +74,7 @@ class Cluster(Crew[Actor]):
         self._pieces: dict[tuple[Bundle, File], list[Any]] = {}
         self._actors: list[Actor] = []
         self._needs, self._sharers = self._sized()
+        self._ends: Counter[str] = Counter()  # of workers, by whom it was that they were scoring
         self._looked = 0.0
         self._answered = time.monotonic()  # when any worker last did
         self._grow()
@@ -112,7 +114,7 @@ class Cluster(Crew[Actor]):
             return
         self._looked = time.monotonic()
         made = self._ray.remote(
-            max_restarts=-1, max_task_retries=TRIES - 1, max_concurrency=2, **self._needs
+            max_restarts=-1, max_task_retries=-1, max_concurrency=2, **self._needs
         )(Remote)
         while len(self._actors) < self._room():
             handle = made.remote(self._sharers)
@@ -131,7 +133,12 @@ class Cluster(Crew[Actor]):
         )
         worker.wanted = True
         worker.answered = self._answered = time.monotonic()  # one that is free has
-        worker.going = worker.handle.carry_out.remote(worker.errand)
+        self._send(worker)
+
+    def _send(self, worker: Actor) -> None:
+        # once: where Ray cannot reach a machine, it would use up all its tries within a second
+        once = worker.handle.carry_out.options(max_task_retries=0)
+        worker.going = once.remote(worker.errand)
 
     def _cut(self, worker: Actor) -> None:
         worker.wanted = False
@@ -182,8 +189,7 @@ class Cluster(Crew[Actor]):
             return  # Ray is bringing it back
         worker.answered = time.monotonic()
         if worker.errand and silence > self.place.timeout:
-            # another process in its place does the same again: that is counted, as of one that died
-            self._ray.kill(worker.handle, no_restart=False)
+            self._ray.kill(worker.handle, no_restart=False)  # and so its errand ends
 
     def _came(self, worker: Actor) -> tuple[Actor, list[Message] | None] | None:
         """Hear what came of what a worker was asked to do, and ask on."""
@@ -192,19 +198,12 @@ class Cluster(Crew[Actor]):
             said = self._ray.get(going)
         except self._ray.exceptions.RayError as error:
             why = " ".join(str(error).split())[:300]
-            if errand is None:
+            if errand is None or worker.taking:
                 raise StudioError(
                     f"A worker cannot start on the Ray cluster ({why}); install the same Studio, "
                     "Python and libraries on all its machines."
                 ) from error
-            if not worker.wanted:
-                return self._lost(worker)
-            subject = errand.jobs[0].subject if errand.jobs else "plan"
-            raise StudioError(
-                f"Scoring {subject} ended {TRIES} workers of the Ray cluster one after another "
-                f"({why}); most often memory is short: take fewer workers or a smaller batch_size, "
-                "or a longer timeout if they are only slow, then resume the run."
-            ) from error
+            return self._ended(worker, why)
         if errand is None:
             return None  # it has started
         if worker.taking:
@@ -213,7 +212,7 @@ class Cluster(Crew[Actor]):
                 self._pieces.clear()
             if said:
                 raise StudioError(said)
-            worker.going = worker.handle.carry_out.remote(errand)
+            self._send(worker)
             return None
         if said and said[0][0] == "missing":
             bundle = said[0][1][0]
@@ -222,6 +221,21 @@ class Cluster(Crew[Actor]):
             return None
         worker.errand, worker.proven = None, True
         return worker, said
+
+    def _ended(self, worker: Actor, why: str) -> tuple[Actor, None]:
+        """Take back what a worker was doing that ended; Ray brings the worker back."""
+        jobs, wanted = worker.errand.jobs, worker.wanted
+        worker.going, worker.errand, worker.proven = worker.handle.silence.remote(), None, False
+        if wanted:
+            subject = jobs[0].subject if jobs else "plan"
+            self._ends[subject] += 1
+            if self._ends[subject] == TRIES:
+                raise StudioError(
+                    f"Scoring {subject} ended {TRIES} workers of the Ray cluster one after another "
+                    f"({why}); most often memory is short: take fewer workers or a smaller "
+                    "batch_size, or a longer timeout if they are only slow, then resume the run."
+                )
+        return worker, None
 
     def _put(self, bundle: Bundle, file: File) -> list[Any]:
         """A file in the cluster's object store, once for all who ask for it at about the time."""
