@@ -172,6 +172,7 @@ def test_killed_workers_come_back_and_nothing_is_counted_twice(recipe, whole, st
     finished_as(whole, store, run)
 
 
+@pytest.mark.slow
 def test_a_worker_that_answers_nothing_is_replaced(recipe, whole, store, place, crews, monkeypatch):
     run = api.create(recipe, store)
     hung = None
@@ -196,6 +197,7 @@ class Stuck(Remote):
         return super().carry_out(errand)
 
 
+@pytest.mark.slow
 def test_a_worker_that_gets_nothing_done_is_started_again(
     recipe, whole, store, place, crews, monkeypatch
 ):
