@@ -280,7 +280,7 @@ def main() -> None:
         "",
         "Answers that only repeat themselves, cut:",
         "",
-        "| recipe | candidates | answers | cut | tokens saved | would have ended | scored anew |",
+        "| recipe | candidates | answers | cut | tokens saved | would have ended | judged otherwise |",
         "|---|---|---|---|---|---|---|",
     ]
     lines += [loops(name, 4 * repeat) for name in ("jmath.yaml", "paths.yaml")]
