@@ -280,7 +280,7 @@ def main() -> None:
         "",
         "Answers that only repeat themselves, cut:",
         "",
-        "| recipe | candidates | answers | cut | tokens saved | would have ended | judged otherwise |",
+        "| recipe | candidates | answers | cut | tokens saved | would have ended | other score |",
         "|---|---|---|---|---|---|---|",
     ]
     lines += [loops(name, 4 * repeat) for name in ("jmath.yaml", "paths.yaml")]
