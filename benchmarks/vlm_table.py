@@ -22,11 +22,11 @@ from publish import machine, publish
 
 from studio import api
 from studio.evolve.evaluate import evaluate
-from studio.runs.statistics import interval
 from studio.models import open_source
 from studio.models.vocabulary import align
 from studio.recipe import Recipe
 from studio.runs import Evaluation, Store
+from studio.runs.statistics import interval
 
 
 def in_frame(recipe: Recipe, task, examples, subject: str) -> Evaluation:

@@ -110,7 +110,7 @@ class Session:
             if event.kind != "said":
                 continue
             asking = payload["subject"], payload["task"], payload["label"]
-            new = {place: Response(text, tokens) for place, text, tokens in payload["responses"]}
+            new = {place: Response(*said) for place, *said in payload["responses"]}
             found.setdefault(asking, {}).update(new)
         return {asking: those for asking, those in found.items() if not self.evaluation(*asking)}
 
@@ -239,7 +239,7 @@ class Session:
                 self.evaluation(f"model:{model.name}", task, split) for model in self.models
             )
             self._ending[task] = any(
-                outcome.tokens < longest
+                outcome.tokens < longest and not outcome.runaway
                 for evaluation in answered
                 if evaluation and not evaluation.broken  # which said nothing at all
                 for outcome in evaluation.outcomes
@@ -248,7 +248,10 @@ class Session:
 
     def _keep(self, asking: Asking, responses: Mapping[int, Response]) -> None:
         subject, task, label = asking
-        rows = [[place, r.text, r.tokens] for place, r in responses.items()]
+        rows = [
+            [place, r.text, r.tokens, *([True] if r.runaway else [])]
+            for place, r in responses.items()
+        ]
         payload = {"subject": subject, "task": task, "label": label, "responses": rows}
         self.append("said", payload)
 
