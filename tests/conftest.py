@@ -178,6 +178,16 @@ def questions(tmp_path_factory) -> Path:
     return path
 
 
+@pytest.fixture
+def store(tmp_path):
+    """An empty run store."""
+    from studio.runs import Store
+
+    store = Store(tmp_path / "runs.sqlite")
+    yield store
+    store.close()
+
+
 @pytest.fixture(scope="session")
 def tiny_recipe(family_factory, questions) -> Callable:
     """`tiny_recipe(seed=3, space={…}, …)`: a recipe whose whole evolution takes a second or two.

@@ -24,13 +24,6 @@ def finished(tiny_recipe, tmp_path_factory):
     return store, api.evolve(recipe, store), recipe
 
 
-@pytest.fixture
-def store(tmp_path):
-    store = Store(tmp_path / "runs.sqlite")
-    yield store
-    store.close()
-
-
 # ── reading a run ─────────────────────────────────────────────────────────────────────────────
 
 

@@ -28,13 +28,6 @@ ALONE = {"population": 4, "finalists": 1, "random_baseline": False}
 
 
 @pytest.fixture
-def store(tmp_path):
-    store = Store(tmp_path / "runs.sqlite")
-    yield store
-    store.close()
-
-
-@pytest.fixture
 def lender(monkeypatch):
     lender = Lender(score_block, lease)
     monkeypatch.setattr(blocks, "score_block", lender)

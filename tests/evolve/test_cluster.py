@@ -33,6 +33,7 @@ from studio.evolve.spaces import open_models
 from studio.evolve.workers import contents
 from studio.models import sources
 from studio.runs import Store
+from tests.evolve.crews import noted
 from tests.evolve.test_stages import everything
 from tests.trajectory import recorded
 
@@ -70,37 +71,8 @@ def place(machines, monkeypatch):
 
 
 @pytest.fixture
-def store(tmp_path):
-    store = Store(tmp_path / "runs.sqlite")
-    yield store
-    store.close()
-
-
-@pytest.fixture(scope="module")
-def recipe(tiny_recipe):
-    """The tiny recipe, generation by generation however many work on it."""
-    return tiny_recipe(search={"population": 4, "finalists": 2, "asynchronous": False})
-
-
-@pytest.fixture(scope="module")
-def whole(recipe, tmp_path_factory):
-    """(store, run) of the recipe, all of it in this process."""
-    store = Store(tmp_path_factory.mktemp("whole") / "runs.sqlite")
-    return store, api.evolve(recipe, store)
-
-
-@pytest.fixture
 def crews(monkeypatch):
-    """Every crew that was made, in order."""
-    made = []
-    begin = Cluster.__init__
-
-    def noted(self, *arguments):
-        begin(self, *arguments)
-        made.append(self)
-
-    monkeypatch.setattr(Cluster, "__init__", noted)
-    return made
+    return noted(monkeypatch, Cluster)
 
 
 def drive(store, run: str, place: Place):

@@ -20,6 +20,7 @@ from studio.evolve.devices import Devices
 from studio.evolve.loop import steps
 from studio.evolve.placing import Place
 from studio.runs import Store
+from tests.evolve.crews import noted
 from tests.evolve.test_stages import BOTH, everything
 from tests.trajectory import recorded, trajectory
 
@@ -36,37 +37,8 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 
 
 @pytest.fixture
-def store(tmp_path):
-    store = Store(tmp_path / "runs.sqlite")
-    yield store
-    store.close()
-
-
-@pytest.fixture(scope="module")
-def recipe(tiny_recipe):
-    """The tiny recipe, generation by generation however many work on it."""
-    return tiny_recipe(search={"population": 4, "finalists": 2, "asynchronous": False})
-
-
-@pytest.fixture(scope="module")
-def whole(recipe, tmp_path_factory):
-    """(store, run) of the recipe, all of it in this process."""
-    store = Store(tmp_path_factory.mktemp("whole") / "runs.sqlite")
-    return store, api.evolve(recipe, store)
-
-
-@pytest.fixture
 def crews(monkeypatch):
-    """Every crew that was made, in order."""
-    made = []
-    begin = Devices.__init__
-
-    def noted(self, *arguments):
-        begin(self, *arguments)
-        made.append(self)
-
-    monkeypatch.setattr(Devices, "__init__", noted)
-    return made
+    return noted(monkeypatch, Devices)
 
 
 def drive(store, run: str, place: Place = TWO):

@@ -19,13 +19,6 @@ from tests.trajectory import recorded
 STAGES = ["cma", "random"]
 
 
-@pytest.fixture
-def store(tmp_path):
-    store = Store(tmp_path / "runs.sqlite")
-    yield store
-    store.close()
-
-
 def scored(store, run: str, stage: str) -> list[int]:
     return [c.id for c in store.candidates(run, stage) if c.scores]
 

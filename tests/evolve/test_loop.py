@@ -25,13 +25,6 @@ class Crash(BaseException):
     """The plug is pulled."""
 
 
-@pytest.fixture
-def store(tmp_path):
-    store = Store(tmp_path / "runs.sqlite")
-    yield store
-    store.close()
-
-
 @pytest.fixture(scope="module")
 def whole(tiny_recipe, tmp_path_factory):
     """(store, run) of the tiny recipe, never interrupted."""

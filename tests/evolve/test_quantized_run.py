@@ -26,13 +26,6 @@ SPACES = {
 }
 
 
-@pytest.fixture
-def store(tmp_path):
-    store = Store(tmp_path / "runs.sqlite")
-    yield store
-    store.close()
-
-
 @pytest.mark.parametrize("precision", ["int8", "nf4"])
 @pytest.mark.parametrize("space", SPACES)
 def test_both_scores_are_reported_and_the_export_is_unquantized(

@@ -28,13 +28,6 @@ class Crash(BaseException):
     """The plug is pulled."""
 
 
-@pytest.fixture
-def store(tmp_path):
-    store = Store(tmp_path / "runs.sqlite")
-    yield store
-    store.close()
-
-
 @pytest.fixture(scope="module")
 def raced(tiny_recipe, tmp_path_factory):
     """`raced(search={…}, …)`: the tiny recipe as a race, over more questions than usual."""

@@ -42,13 +42,6 @@ def quick_collection():
     gc.unfreeze()
 
 
-@pytest.fixture
-def store(tmp_path):
-    store = Store(tmp_path / "runs.sqlite")
-    yield store
-    store.close()
-
-
 @pytest.fixture(scope="module")
 def other_questions(questions, tmp_path_factory) -> Path:
     """A second task: the same questions with another answer to them."""

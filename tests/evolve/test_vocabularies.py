@@ -8,7 +8,6 @@ from studio.errors import StudioError
 from studio.evolve import spaces
 from studio.models.vocabulary import Aligned, vocabulary_of
 from studio.recipe import Recipe
-from studio.runs import Store
 from tests.models.test_vocabulary import ENGLISH_BYTES, OTHER_BYTES, OTHER_PIECES, save
 
 
@@ -38,13 +37,6 @@ def make_recipe(models, questions):
         return Recipe.from_dict(document | changes)
 
     return make
-
-
-@pytest.fixture
-def store(tmp_path):
-    store = Store(tmp_path / "runs.sqlite")
-    yield store
-    store.close()
 
 
 def test_a_run_over_a_union(make_recipe, models, store, tmp_path):

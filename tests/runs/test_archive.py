@@ -20,13 +20,6 @@ from tests.trajectory import recorded, trajectory
 ANNA = "a" * 32
 
 
-@pytest.fixture
-def store(tmp_path):
-    store = Store(tmp_path / "runs.sqlite")
-    yield store
-    store.close()
-
-
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     """Where runs are made."""

@@ -3,20 +3,11 @@
 import os
 import time
 
-import pytest
-
 from studio import api
 from studio.runs import Store
 from studio.runs.lock import hold
 
 ANNA, BERT = "a" * 32, "b" * 32
-
-
-@pytest.fixture
-def store(tmp_path):
-    store = Store(tmp_path / "runs.sqlite")
-    yield store
-    store.close()
 
 
 def age(store, run: str, days: float) -> None:

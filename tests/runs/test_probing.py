@@ -8,14 +8,6 @@ import pytest
 from studio import api
 from studio.api import probing
 from studio.errors import StudioError
-from studio.runs import Store
-
-
-@pytest.fixture
-def store(tmp_path):
-    store = Store(tmp_path / "runs.sqlite")
-    yield store
-    store.close()
 
 
 def test_a_process_says_what_a_run_takes(tiny_recipe, store):

@@ -6,15 +6,8 @@ import numpy as np
 import pytest
 
 from studio.recipe import Recipe
-from studio.runs import Evaluation, Outcome, Store, progress
+from studio.runs import Evaluation, Outcome, progress
 from studio.runs.lock import hold
-
-
-@pytest.fixture
-def store(tmp_path):
-    store = Store(tmp_path / "runs.sqlite")
-    yield store
-    store.close()
 
 
 @pytest.fixture

@@ -17,13 +17,6 @@ from studio.runs import store as module
 from studio.runs.records import split_reference
 
 
-@pytest.fixture
-def store(tmp_path):
-    store = Store(tmp_path / "runs.sqlite")
-    yield store
-    store.close()
-
-
 def evaluation(subject="candidate:0", score=0.5, split="dev", task="csv", outcomes=3):
     answers = tuple(
         Outcome(
