@@ -8,6 +8,7 @@ data goes in and comes out, and nothing else they do is seen afterwards.
 
 import importlib.util
 import os
+import sys
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -39,3 +40,17 @@ def gpu(duration: float | Callable[..., float] = 60) -> Callable[[Function], Fun
         return spaces.GPU(duration=duration)(function)
 
     return decorated
+
+
+def _renew_thread_pool() -> None:
+    """Replace the thread pool that a fork inherits from torch, and whose threads it lacks.
+
+    torch does so itself at the pool's first use, but not safely: where two threads are the first,
+    as they are when transformers loads a model, one of them fails ("Invalid thread pool!").
+    """
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(torch.get_num_threads())
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which never forks
+    os.register_at_fork(after_in_child=_renew_thread_pool)

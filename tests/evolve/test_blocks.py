@@ -258,6 +258,41 @@ def test_off_a_space_the_mark_does_nothing(monkeypatch):
     assert not zero_gpu.available() and zero_gpu.gpu()(lease) is lease
 
 
+#: A process that has computed with torch, its fork, and four threads there that are the first to.
+FORKS = """
+import os, threading, torch
+from studio import zero_gpu
+numbers = torch.ones(300_000)
+torch.set_num_threads(2)
+(numbers + numbers).sum()
+failed = 0
+for _ in range(40):
+    if fork := os.fork():
+        failed += os.waitpid(fork, 0)[1] != 0
+        continue
+    wrong, start = [], threading.Barrier(4)
+
+    def compute():
+        start.wait()
+        try:
+            numbers.clone()
+        except RuntimeError as error:
+            wrong.append(error)
+
+    threads = [threading.Thread(target=compute) for _ in range(4)]
+    [thread.start() for thread in threads], [thread.join() for thread in threads]
+    os._exit(bool(wrong))
+print(failed)
+"""
+
+
+def test_threads_of_a_fork_may_all_compute_at_once():
+    done = subprocess.run(
+        [sys.executable, "-c", FORKS], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout.split() == ["0"], done.stderr
+
+
 #: Where a driver would be touched, nothing is: all else is the package's own.
 WITHOUT_DRIVER = """
 import sys
