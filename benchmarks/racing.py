@@ -41,8 +41,11 @@ def variants(document: dict) -> dict[str, dict]:
 def measured(record: Run, store: Store) -> tuple[float, int, int]:
     """A finished run's test score, and the tokens and answers of its search and selection."""
     row = next(r for r in api.report(record.id, store) if r["role"] == "evolved")
-    candidates = store.candidates(record.id)
-    again = store.evaluations(record.id, "selection")
+    stages = Recipe.from_yaml(record.recipe).stages()
+    (stage,) = (stage.name for stage in stages if not stage.baseline)
+    candidates = store.candidates(record.id, stage)
+    own = {f"candidate:{c.id}" for c in candidates}
+    again = [e for e in store.evaluations(record.id, "selection") if e.subject in own]
     tokens = sum(c.tokens for c in candidates) + sum(e.tokens for e in again)
     answers = sum(c.examples for c in candidates)
     return row["score"], tokens, answers

@@ -1,10 +1,14 @@
 """One pass of a model over a flat row of tokens, on a CPU.
 
-Knows the layers of Llama and its like: calls their own modules for everything but norms, turning
-and attention, which `studio.evolve.attention` has, and lays plain weights out anew where that pays
-(`studio.evolve.products`). Refuses to know where sequences come from and when they end.
+Knows the layers of Llama and its like. Plain ones of float32 are passed in one go, in compiled code
+(`studio.evolve.whole`). Of any others, and of a path whose beginning is known, it calls the layers'
+own modules for everything but norms, turning and attention, which `studio.evolve.passes` has, and
+lays plain weights out anew where that pays (`studio.evolve.products`). Refuses to know where
+sequences come from and when they end.
 """
 
+import math
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -12,10 +16,11 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 
-from studio.evolve.attention import STEP, attend, remember, rms_norm
 from studio.evolve.generate import BrokenModel
 from studio.evolve.leading import Leading, Shelf
+from studio.evolve.passes import STEP, attend, remember, rms_norm
 from studio.evolve.products import products
+from studio.evolve.whole import Whole
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -29,8 +34,8 @@ ARCHITECTURES = {
 }
 #: Ways to turn by places that do not depend on how long a sequence is.
 ROPES = {"default", "linear", "llama3", "yarn"}
-#: Keys and values of every layer, as `studio.evolve.attention` has them.
-Cache = list[tuple[np.ndarray, np.ndarray]]
+#: Keys and values of every layer, float32 ``[layers, 2, slots, heads, places, size of a head]``.
+Cache = np.ndarray
 
 
 def reads(model: "PreTrainedModel", longest: int) -> bool:
@@ -63,7 +68,6 @@ class FlatModel:
 
     def __init__(self, model: "PreTrainedModel", longest: int, many: bool):
         inner, config = model.model, model.config
-        self._embed, self._norm = inner.embed_tokens, _Norm.of(inner.norm)
         layers = list(inner.layers)[: config.num_hidden_layers]
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         self._shape = heads, longest, _head_size(config)
@@ -71,18 +75,16 @@ class FlatModel:
         self.does = [getattr(layer, "does", None) for layer in layers]
         #: Numbers that a token leaves in a layer.
         self.width = config.hidden_size + 2 * heads * _head_size(config)
-        product = products(model, many)
-        self._layers = [_Layer(layer, heads, _head_size(config), product) for layer in layers]
-        self._head = product(model.lm_head)
         with torch.inference_mode():
             turns = inner.rotary_emb(torch.zeros(1), torch.arange(longest)[None])
         self._turns = [turn[0].contiguous().numpy() for turn in turns]
+        self._whole = Whole.of(model, layers)
+        enough = self._whole and self._whole.takes(sys.maxsize) and None in self.does
+        self._parts = None if enough else _Parts(model, layers, heads, many, self._turns)
 
     def cache(self, memory: "Memory", lane: int, slots: int) -> Cache:
         """Room for keys and values of so many sequences, whatever is in it."""
-        shape = (slots, *self._shape)
-        pieces = memory.pieces(lane, 2 * len(self._layers), shape)
-        return list(zip(pieces[::2], pieces[1::2], strict=True))
+        return memory.room(lane, (len(self.does), 2, slots, *self._shape))
 
     def next(
         self, tokens, slots, places, last, cache: Cache, leading: Leading | None = None
@@ -98,6 +100,29 @@ class FlatModel:
         Raises:
             BrokenModel: a logit is NaN or infinite.
         """
+        if self._whole and leading is None and self._whole.takes(len(tokens)):
+            found = self._whole.next(tokens, self._turns, slots, places, last, cache)
+        else:
+            found = self._parts.next(tokens, slots, places, last, cache, leading)
+        chosen, logits = found
+        if not np.isfinite(logits).all():
+            raise BrokenModel("the model's logits are not finite")
+        return chosen
+
+
+class _Parts:
+    """A model that is passed module by module."""
+
+    def __init__(self, model: "PreTrainedModel", layers, heads: int, many: bool, turns):
+        inner, size, product = model.model, _head_size(model.config), products(model, many)
+        self._embed, self._norm = inner.embed_tokens, _Norm.of(inner.norm)
+        self._layers = [_Layer(layer, heads, size, product) for layer in layers]
+        self._head, self._turns = product(model.lm_head), turns
+
+    def next(
+        self, tokens, slots, places, last, cache: Cache, leading: Leading | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As `Whole.next`; other arguments as of `FlatModel.next`."""
         hidden = self._embed(torch.from_numpy(tokens))
         final = len(self._layers) - 1
         for number, (layer, (keys, values)) in enumerate(zip(self._layers, cache, strict=True)):
@@ -118,9 +143,7 @@ class FlatModel:
             hidden = hidden + layer.feed(layer.between(hidden))
         logits = self._head(self._norm(hidden)).float().numpy()
         chosen = logits.argmax(axis=1)  # NaN is taken for the largest
-        if not np.isfinite(logits[np.arange(len(chosen)), chosen]).all():
-            raise BrokenModel("the model's logits are not finite")
-        return chosen
+        return chosen, logits[np.arange(len(chosen)), chosen]
 
 
 @dataclass(frozen=True)
@@ -206,11 +229,10 @@ class Memory:
     def shelf(self, lane: int) -> Shelf:
         return self._shelves.setdefault(lane, Shelf())
 
-    def pieces(self, lane: int, count: int, shape: tuple[int, ...]) -> list[np.ndarray]:
-        """Arrays of float32, one after the other, whatever was there before."""
-        size = int(np.prod(shape))
-        if lane not in self._lanes or self._lanes[lane].size < count * size:
+    def room(self, lane: int, shape: tuple[int, ...]) -> np.ndarray:
+        """An array of float32, whatever was there before."""
+        size = math.prod(shape)
+        if lane not in self._lanes or self._lanes[lane].size < size:
             self._lanes.pop(lane, None)
-            self._lanes[lane] = np.empty(count * size, np.float32)
-        flat = self._lanes[lane]
-        return [flat[n * size : (n + 1) * size].reshape(shape) for n in range(count)]
+            self._lanes[lane] = np.empty(size, np.float32)
+        return self._lanes[lane][:size].reshape(shape)

@@ -135,7 +135,7 @@ def _begin(flat: FlatModel, common: list[int], cache: Cache) -> Cache:
         places = np.arange(count, dtype=np.int32)
         with torch.inference_mode():
             flat.next(np.array(common), np.zeros_like(places), places, np.array([count - 1]), cache)
-    return [(keys[0, :, :count].copy(), values[0, :, :count].copy()) for keys, values in cache]
+    return cache[:, :, 0, :, :count].copy()
 
 
 class _Lane:
@@ -146,7 +146,7 @@ class _Lane:
     ):
         self._flat, self._cache, self._begun, self._prompts = flat, cache, begun, prompts
         self._stops, self._most = np.array(stops, dtype=np.int64), most
-        self._free = list(range(len(cache[0][0])))[::-1]
+        self._free = list(range(cache.shape[2]))[::-1]
         self._said = np.empty((len(prompts), most), np.int64)
         self._counts = np.zeros(len(prompts), np.int64)
         self._loops = Loops(len(prompts)) if cut else None
@@ -181,11 +181,10 @@ class _Lane:
 
     def _read(self, group: range, shelf: Shelf) -> "_Going":
         """Those of a group whose answers have begun."""
-        begun = self._begun[0][1].shape[1]
+        begun = self._begun.shape[3]
         asked = [self._prompts[one][begun:] for one in group]
         each = [self._free.pop() for _ in group]
-        for (keys, values), (key, value) in zip(self._cache, self._begun, strict=True):
-            keys[each, :, :begun], values[each, :, :begun] = key, value
+        self._cache[:, :, each, :, :begun] = self._begun[:, :, None]
         counts = [len(ids) for ids in asked]
         tokens, slots = np.concatenate(asked), np.repeat(np.array(each, np.int32), counts)
         places = np.concatenate([np.arange(begun, begun + count) for count in counts])
@@ -199,7 +198,7 @@ class _Lane:
         if None in self._flat.does:
             return None
         tokens = sum(map(len, self._prompts))
-        key = tuple(tuple(self._prompts[one]) for one in group), self._begun[0][1].shape[1]
+        key = tuple(tuple(self._prompts[one]) for one in group), self._begun.shape[3]
         found = shelf.group(key, ROOM // (4 * tokens * self._flat.width))
         found.begin(self._flat.does)
         return found

@@ -1,15 +1,17 @@
 """Decoding without padding says what transformers' own forward pass says, whatever the model."""
 
+import numba
 import numpy as np
 import pytest
 import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
-from studio.evolve import unpadded
-from studio.evolve.attention import attend, remember, rms_norm
-from studio.evolve.flat import Memory, reads
+from studio.evolve import passes, unpadded, whole
+from studio.evolve.flat import FlatModel, Memory, reads
 from studio.evolve.generate import BrokenModel, _decoder, _padded
+from studio.evolve.passes import attend, remember, rms_norm
 from studio.evolve.products import product
+from studio.evolve.whole import Whole
 
 SIZES = {
     "vocab_size": 101, "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 3,
@@ -66,10 +68,37 @@ def by_transformers(model, asked, **options):
     return said(_padded, model, asked, **options)
 
 
+@pytest.fixture
+def passed(monkeypatch):
+    """How many tokens are passed at a time."""
+    found, following = [], FlatModel.next
+
+    def watched(self, tokens, *arguments):
+        found.append(len(tokens))
+        return following(self, tokens, *arguments)
+
+    monkeypatch.setattr(FlatModel, "next", watched)
+    return found
+
+
+#: Ways of passing a model: module by module, in compiled code with torch's BLAS, and without.
+WAYS = ("parts", "whole", "few")
+
+
+@pytest.fixture(params=WAYS)
+def way(request, monkeypatch):
+    if request.param == "parts":
+        monkeypatch.setattr(Whole, "of", lambda *_: None)
+    elif request.param == "few":
+        monkeypatch.setattr(whole, "sgemm", lambda: 0)
+    return request.param
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_answers_are_those_of_transformers(kind):
+def test_answers_are_those_of_transformers(kind, way):
     model, asked = made(kind), prompts(21)
     assert reads(model, 50)
+    assert (Whole.of(model, model.model.layers) is None) == (way == "parts")
     found = said(unpadded.decode, model, asked)
     assert found == by_transformers(model, asked)
     lengths = {len(tokens) for tokens, _ in found}
@@ -77,10 +106,8 @@ def test_answers_are_those_of_transformers(kind):
 
 
 @pytest.mark.parametrize("common", [0, 3, unpadded.COMMON, 40])
-def test_what_prompts_begin_with_is_read_once(common):
-    model, asked = made("llama"), prompts(9, common)
-    read = []
-    model.model.embed_tokens.register_forward_hook(lambda _, ids, __: read.append(ids[0].numel()))
+def test_what_prompts_begin_with_is_read_once(common, passed):
+    model, asked, read = made("llama"), prompts(9, common), passed
     found = said(unpadded.decode, model, asked, slots=9)
     once = common if common >= unpadded.COMMON else 0
     begins = sum(map(len, asked)) - len(asked) * once
@@ -97,16 +124,12 @@ def test_a_prompt_that_another_begins_with_is_not_read_away():
 
 
 @pytest.mark.parametrize("slots", [1, 2, 5, 64])
-def test_whoever_is_done_makes_room_at_once(slots):
+def test_whoever_is_done_makes_room_at_once(slots, passed):
     """No step has an empty slot while a prompt waits, and none has more sequences than slots."""
     model, asked = made("qwen2"), prompts(24)
     asked = [[3, 4, *ids] for ids in asked]  # longer than the next token of an answer
-    steps, calls = [], []
-    watched = model.model.embed_tokens.register_forward_hook(
-        lambda _, ids, __: steps.append(ids[0].numel())
-    )
+    steps, calls = passed, []
     found = said(unpadded.decode, model, asked, slots, on_token=lambda: calls.append(None))
-    watched.remove()
     assert len(calls) == len(steps)
     assert found == by_transformers(model, asked)
     together = -(-min(slots, 24) // unpadded.READ)
@@ -179,7 +202,7 @@ def test_memory_is_used_again():
 
 @pytest.mark.parametrize("poison", [float("nan"), float("inf")])
 @pytest.mark.parametrize("where", ["model.layers.1.mlp.up_proj.weight", "lm_head.weight"])
-def test_what_is_not_finite_is_broken_whichever_core_sees_it(poison, where):
+def test_what_is_not_finite_is_broken_whichever_core_sees_it(poison, where, way):
     model = made("llama")
     model.get_parameter(where).data[7, 3] = poison
     threads = torch.get_num_threads()
@@ -236,6 +259,36 @@ def test_what_cannot_be_decoded_so_is_left_to_transformers(kind, changes):
     assert _decoder(model, 50) == (_padded, 1)
 
 
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        ("llama", {"hidden_act": "gelu"}),
+        ("llama", {"dtype": torch.bfloat16}),
+        ("llama", {"wraps": True}),
+    ],
+)
+def test_what_is_not_plain_is_passed_module_by_module(kind, changes):
+    wraps = changes.pop("wraps", False)
+    model, asked = made(kind, **changes), prompts(21)
+    if wraps:  # as packed layers are
+        down = model.model.layers[1].mlp.down_proj
+        model.model.layers[1].mlp.down_proj = torch.nn.Sequential(down)
+    assert Whole.of(model, model.model.layers) is None
+    if model.dtype == torch.float32:
+        assert said(unpadded.decode, model, asked) == by_transformers(model, asked)
+
+
+def test_a_library_without_a_product_is_passed_by(monkeypatch, tmp_path):
+    whole.sgemm.cache_clear()
+    monkeypatch.setattr(whole.torch, "__file__", str(tmp_path / "__init__.py"))
+    assert whole.sgemm() == 0
+    monkeypatch.undo()
+    monkeypatch.setattr(whole, "_is_product", lambda function: False)
+    whole.sgemm.cache_clear()
+    assert whole.sgemm() == 0
+    whole.sgemm.cache_clear()
+
+
 # ── the loops ─────────────────────────────────────────────────────────────────────────────────
 
 
@@ -279,6 +332,33 @@ def test_a_norm_is_that_of_its_definition():
     rms_norm(x, weight, np.float32(1e-6), out)
     exact = weight * x / np.sqrt((x.astype(float) ** 2).mean(1, keepdims=True) + 1e-6)
     assert np.allclose(out, exact, rtol=1e-6)
+
+
+@pytest.mark.parametrize("adds", [False, True])
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize(("tokens", "count"), [(1, 7), (4, 8), (6, 9), (11, 2), (12, 5), (40, 33)])
+def test_a_product_is_that_of_its_definition(tokens, count, biased, adds):
+    random = np.random.default_rng(tokens)
+    x, weight, bias, before = (
+        random.normal(size=size).astype(np.float32)
+        for size in [(tokens, 19), (count, 19), count, (tokens, count + 5)]
+    )
+    exact = before.astype(np.float64)
+    exact[:, 3 : 3 + count] = (
+        x @ weight.T + biased * bias + (exact[:, 3 : 3 + count] if adds else 0)
+    )
+    for blas in {0, whole.sgemm()}:
+        out = before.copy()
+        at = bias.ctypes.data if biased else 0
+        passes._multiply(blas, x, weight.ctypes.data, at, out, 3, count, adds)
+        assert np.allclose(out, exact, atol=1e-5)
+
+
+def test_an_exponential_is_that_of_its_definition():
+    compiled = numba.njit(lambda x: passes.exponential(x))
+    for x in np.linspace(-86, 87, 1001, dtype=np.float32):
+        assert np.isclose(compiled(x), np.exp(np.float64(x)), rtol=1e-6)
+    assert np.isnan(compiled(np.float32(np.nan))) and compiled(np.float32(-1e9)) < 1e-37
 
 
 @pytest.mark.parametrize("biases", [(True, True), (False, True), (False, False)])
