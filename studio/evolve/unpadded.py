@@ -12,7 +12,7 @@ Which prompts those are follows from the prompts, the batch size and the number 
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from os.path import commonprefix
 from threading import Event
 from typing import TYPE_CHECKING
@@ -33,8 +33,10 @@ if TYPE_CHECKING:
 SHARE = 8
 #: Tokens of prompts that are read at a time, where there is more than one of them.
 PREFILL = 2048
-#: Prompts are read so much fewer at a time than are answered.
+#: Prompts are read so much fewer at a time than are answered, where others wait for a place.
 READ = 4
+#: Where nobody waits, at least so many are read together.
+TOGETHER = 8
 #: A beginning of fewer tokens than this is read again with every prompt.
 COMMON = 8
 #: Prompts from which on weights are laid out anew before they are read.
@@ -65,13 +67,16 @@ def decode(
     """
     threads = torch.get_num_threads()
     lanes = max(1, min(threads, slots // SHARE, len(prompts)))
-    rows = min(-(-slots // lanes), -(-len(prompts) // lanes))
+    each = -(-len(prompts) // lanes)
+    rows = min(-(-slots // lanes), each)
     width = max(map(len, prompts)) + max_new_tokens
     stop, common = Event(), commonprefix(prompts)[: min(map(len, prompts)) - 1]
     common = common if len(common) >= COMMON and len(prompts) > 1 else []
     memory, flat = Memory.of(model), FlatModel(model, width, len(prompts) >= MANY)
-    together = -(-rows // READ)  # those that were read wait for a place in slots of their own
-    caches = [flat.cache(memory, lane, rows + together - 1) for lane in range(lanes)]
+    together = max(TOGETHER if rows == each else 1, -(-rows // READ))
+    # those that were read wait for a place in slots of their own
+    room = min(rows + together - 1, each)
+    caches = [flat.cache(memory, lane, room) for lane in range(lanes)]
     begun = _begin(flat, common, caches[0])
     shares = [
         _Lane(flat, cache, begun, prompts[lane::lanes], stops, max_new_tokens, cut_loops)
@@ -174,10 +179,11 @@ class _Lane:
             if groups and len(going.who) < rows:
                 going = going + self._read(groups.pop(), shelf)
                 continue
-            now = going[:rows]
+            now, waiting = (going, None) if len(going.who) <= rows else (going[:rows], going[rows:])
             last = np.arange(len(now.who))
             said = self._flat.next(now.tokens, now.slots, now.places, last, self._cache)
-            going = self._heard(replace(now, tokens=said, places=now.places + 1)) + going[rows:]
+            going = self._heard(_Going(now.who, said, now.slots, now.places + 1))
+            going = going + waiting if waiting else going
 
     def _read(self, group: range, shelf: Shelf) -> "_Going":
         """Those of a group whose answers have begun."""
@@ -214,6 +220,8 @@ class _Lane:
             self._runaway[who] = closed
             done |= closed
         done |= self._counts[who] == self._most
+        if not done.any():
+            return going
         self._free += going.slots[done].tolist()
         return going[~done]
 
