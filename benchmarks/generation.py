@@ -6,11 +6,12 @@
 The same greedy answers in float32, by turns in one run. The other side is what evaluation on a
 Hugging Face model usually is: prompts in their own order, padded on the left, batch by batch, a
 batch ending with its longest answer. Tokens per second count the tokens of answers, ends of turn
-included. Time is processor time on one core, which other work on the machine disturbs least, and
-where there is no other work, wall-clock time on all of them, too. The floor is what the matrix
-products of the tokens that must be read and said would take at the speed of one large product.
-Then what is gained where paths begin with the same layers, and where answers that repeat themselves
-are cut. Prints Markdown and writes it to benchmarks/results/generation.md.
+included, by the clock on the wall and on all cores; other work makes whatever shares products among
+cores wait, so a table says how busy the machine was. The ratio is given for processor time on one
+core, too, which other work disturbs least, and with it the floor: what the matrix products of the
+tokens that must be read and said would take at the speed of one large product. Then what is gained
+where paths begin with the same layers, and where answers that repeat themselves are cut. Prints
+Markdown and writes it to benchmarks/results/generation.md.
 """
 
 import argparse
@@ -37,9 +38,6 @@ from studio.tasks import load_task
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 BATCHES = (16, 64, 128)
-#: The load of a machine that does nothing else: whatever shares products among cores waits for the
-#: slowest, and beside other work that measures the other work.
-QUIET = 0.7
 
 
 @dataclass
@@ -144,25 +142,25 @@ def by_turns(case: Case, batch: int, threads: int, repeat: int) -> tuple[list, l
     return list(ours), list(theirs)
 
 
-def speed(case: Case, batch: int, repeat: int, quiet: bool) -> str:
-    sides = by_turns(case, batch, 1, repeat)
+def speed(case: Case, batch: int, repeat: int) -> str:
     answers = generate(
         case.model, case.tokenizer, case.prompts, max_new_tokens=case.longest, batch_size=batch
     )
     tokens = sum(answer.tokens for answer in answers)
+    sides = by_turns(case, batch, torch.get_num_threads(), repeat)
     same = sum(a == b for a, b in zip(sides[0][-1][2], sides[1][-1][2], strict=True))
-    here, there = ([run[1] for run in side] for side in sides)
-    ours, theirs = statistics.median(here), statistics.median(there)
-    least, shared = floor(case, tokens), ""
-    if quiet:
-        walls = by_turns(case, batch, torch.get_num_threads(), repeat)
-        ratio = [statistics.median(run[0] for run in side) for side in walls]
-        shared = f"{tokens / ratio[0]:,.0f} | **{ratio[1] / ratio[0]:.1f}** | "
+    here, there = ([run[0] for run in side] for side in sides)
+    ratio = statistics.median(there) / statistics.median(here)
+    alone = [
+        statistics.median(run[1] for run in side)
+        for side in by_turns(case, batch, 1, max(1, repeat // 2))
+    ]
+    least = floor(case, tokens)
     return (
         f"| {case.name} | {tokens / len(answers):.1f} | {batch} "
-        f"| {spread(here, tokens)} | {spread(there, tokens)} | **{theirs / ours:.1f}** "
-        f"| {100 * least / ours:.0f} % | {100 * least / theirs:.0f} % "
-        f"| {shared}{same} of {len(answers)} |"
+        f"| {spread(here, tokens)} | {spread(there, tokens)} | **{ratio:.1f}** "
+        f"| {alone[1] / alone[0]:.1f} | {100 * least / alone[0]:.0f} % "
+        f"| {100 * least / alone[1]:.0f} % | {same} of {len(answers)} |"
     )
 
 
@@ -249,20 +247,17 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3)
     options = parser.parse_args()
     repeat = options.repeat
-    quiet = os.getloadavg()[0] < QUIET
+    busy = os.getloadavg()[0]
     lines = [
         "| model and task | tokens an answer | batch | tokens/s here | from – to "
-        "| `model.generate` | from – to | ratio | of the floor here | `model.generate` | "
-        + ("all cores, tokens/s | ratio | " if quiet else "")
-        + "same answers |",
-        "|---" * (13 if quiet else 11) + "|",
+        "| `model.generate` | from – to | ratio | on one core | of the floor there, here "
+        "| `model.generate` | same answers |",
+        "|---" * 12 + "|",
     ]
     for name in ("bonsai-ja", "bonsai-math"):
-        lines += [
-            speed(bonsai(name, min(256, 4 * batch)), batch, repeat, quiet) for batch in BATCHES
-        ]
-    for case in smollm2(32):
-        lines += [speed(case, batch, max(1, repeat // 2), quiet) for batch in (16, 32)]
+        lines += [speed(bonsai(name, min(256, 4 * batch)), batch, repeat) for batch in BATCHES]
+    for case in smollm2(64):
+        lines += [speed(case, batch, max(1, repeat // 2)) for batch in (16, 64)]
     lines += [
         "",
         "64 prompts to paths that differ from the one before in one layer, read from where they "
@@ -284,7 +279,11 @@ def main() -> None:
         "|---|---|---|---|---|---|---|",
     ]
     lines += [loops(name, 4 * repeat) for name in ("jmath.yaml", "paths.yaml")]
-    lines += ["", f"float32, {machine()}, transformers {transformers.__version__}."]
+    lines += [
+        "",
+        f"float32, {machine()}, transformers {transformers.__version__}; {busy:.1f} processes "
+        "wanted the cores in the minute before.",
+    ]
     publish("generation", lines)
 
 
