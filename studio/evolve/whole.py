@@ -73,18 +73,19 @@ class Whole:
     @classmethod
     def of(cls, model: "PreTrainedModel", layers: Sequence[nn.Module]) -> "Whole | None":
         """None of a model that has other layers, or other numbers."""
-        plain = all(
-            type(module) is nn.Linear
-            for layer in layers
-            for module in (*_attention(layer), *_mlp(layer))
-        )
-        numbers = (model.model.embed_tokens.weight, model.lm_head.weight, model.model.norm.weight)
-        if not plain or type(model.lm_head) is not nn.Linear or model.config.hidden_act != "silu":
+        head, embedding = model.lm_head, model.model.embed_tokens
+        linear = [head, *(each for layer in layers for each in (*_attention(layer), *_mlp(layer)))]
+        if (
+            any(type(module) is not nn.Linear for module in linear)
+            or type(embedding) is not nn.Embedding
+            or model.config.hidden_act != "silu"
+        ):
             return None
-        weights = [w for layer in layers for w in _weights(layer) if w is not None]
-        if any(w.dtype != torch.float32 or not w.is_contiguous() for w in (*weights, *numbers)):
-            return None
-        return cls(model, layers)
+        each = [[w for w in _weights(layer) if w is not None] for layer in layers]
+        weights = [head.weight, embedding.weight, model.model.norm.weight, *sum(each, [])]
+        plain = all(w.dtype == torch.float32 and w.is_contiguous() for w in weights)
+        alike = all([w.shape for w in own] == [w.shape for w in each[0]] for own in each)
+        return cls(model, layers) if plain and alike else None
 
     def takes(self, tokens: int) -> bool:
         """Whether so many tokens are passed faster here."""
