@@ -24,7 +24,7 @@ from studio.runs import Run, Store
 
 WHOLE, RACED, LONGER = "all examples", "raced", "raced for more generations"
 #: How many times as many candidates the longer search has.
-LONG = 7 / 3
+LONG = 2
 
 
 def variants(document: dict) -> dict[str, dict]:

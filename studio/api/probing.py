@@ -152,7 +152,9 @@ class _Probe:
         self.apiece = {name: len(seen) for name, seen in self.searched.items()}
         if recipe.search.racing:
             self.apiece = {name: racing.expected(n) for name, n in self.apiece.items()}
-            self.again = {name: racing.expected(len(dev[name])) for name in self.searched}
+            self.again = {
+                name: racing.expected(len(dev[name]), racing.CHOICE) for name in self.searched
+            }
         self.test = {task.name: len(task.examples("test")) for task in self.tasks}
 
     def planned(self) -> Estimate:

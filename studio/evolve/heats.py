@@ -34,7 +34,7 @@ class Heat:
         certain: per property among the objectives what it is, more is better, float64 ``[c]``.
         label: the split that evaluations are recorded under; answers recorded under "dev" count.
         seed: of the examples' order.
-        keep: how many of the best are fought for.
+        keep: how many of the best are fought for, and rule: how hard.
         measure: has jobs done that record what `recorded` makes of them; may end early.
     """
 
@@ -49,11 +49,12 @@ class Heat:
         label: str,
         seed: Sequence[int],
         keep: int,
+        rule: racing.Rule,
         measure: Callable[[Iterable[Job]], Iterator[object]],
     ):
         self.session, self.stage, self.entrants = session, stage, list(entrants)
         self.lanes, self.certain = lanes, certain
-        self.label, self.keep, self._measure = label, keep, measure
+        self.label, self.keep, self.rule, self._measure = label, keep, rule, measure
         self._blocks = [racing.blocks(len(lane.examples), seed) for lane in lanes]
         self.alive = np.ones(len(self.entrants), bool)
 
@@ -119,7 +120,7 @@ class Heat:
             scores.append(np.array([[row[name] for name in ids] for row in by_id]))
         wholes = [len(lane.examples) for lane in self.lanes]
         certain = [value[racers] for value in self.certain]
-        self.alive[racers] = racing.survivors(scores, wholes, self.keep, certain)
+        self.alive[racers] = racing.survivors(scores, wholes, self.keep, certain, self.rule)
 
     def _found(self, number: int) -> list[Evaluation]:
         return [answered(self.session, number, lane.task, self.label) for lane in self.lanes]

@@ -10,16 +10,34 @@ Knows scores and how far they can be trusted; how blocks are asked and recorded 
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 #: Examples in the first block, at the least, and which part of all; every further block has as many
 #: as all before it. Many are answered together in hardly more time than a few.
 FIRST, PART = 4, 25
-#: A difference is trusted that is this many standard errors from another sign.
-BOUND = 1.0
-#: A lead counts that would be more than so many standard errors of a score on all the examples.
-INDIFFERENT = 3.0
+
+
+class Rule(NamedTuple):
+    """When somebody is dropped.
+
+    Attributes:
+        bound: a difference is trusted that is this many standard errors from another sign.
+        indifferent: a lead counts that would be more than so many standard errors of a score on all
+            the examples.
+        left: about which part of a race goes on after a block.
+    """
+
+    bound: float
+    indifferent: float
+    left: float
+
+
+#: For an optimizer, which sees so many rankings that none has to be right.
+RANKING = Rule(1.0, 3.0, 1 / 2)
+#: For the one that is reported: nobody corrects a wrong choice any more.
+CHOICE = Rule(1.5, 1.5, 3 / 4)
 #: The part of a generation whose order is fought for: the few that CMA-ES gives most weight.
 LEADERS = 4
 
@@ -39,19 +57,22 @@ def blocks(n: int, seed: Sequence[int]) -> list[list[int]]:
     return [order[start:end] for start, end in zip(cuts, cuts[1:], strict=False)]
 
 
-def expected(n: int) -> int:
-    """How many of ``n`` examples a candidate is asked, about: half of them drop out every time.
+def expected(n: int, rule: Rule = RANKING) -> int:
+    """How many of ``n`` examples a candidate is asked, about.
 
     Example:
         >>> expected(100)
         13
     """
     sizes = [len(block) for block in blocks(n, (0,))]
-    return round(sum(size / 2**number for number, size in enumerate(sizes)))
+    return round(sum(size * rule.left**number for number, size in enumerate(sizes)))
 
 
 def beaten(
-    scores: Sequence[np.ndarray], wholes: Sequence[int], certain: Sequence[np.ndarray] = ()
+    scores: Sequence[np.ndarray],
+    wholes: Sequence[int],
+    certain: Sequence[np.ndarray] = (),
+    rule: Rule = RANKING,
 ) -> np.ndarray:
     """Who is beaten by whom.
 
@@ -64,9 +85,9 @@ def beaten(
     Returns:
         bool ``[c, c]``: whether the candidate of the row is beaten by that of the column. In every
         task the upper bound of its lead over all ``wholes`` examples (the mean of the paired
-        differences and `BOUND` standard errors, drawn without replacement) must be no more than
-        `INDIFFERENT` standard errors of a mean over all of them; it must have no lead in what is
-        certain; and over all tasks it must be behind, or as good and later.
+        differences and ``rule.bound`` standard errors, drawn without replacement) must be no more
+        than ``rule.indifferent`` standard errors of a mean over all of them; it must have no lead
+        in what is certain; and over all tasks it must be behind, or as good and later.
     """
     count = len(scores[0])
     behind = np.ones((count, count), bool)
@@ -79,7 +100,7 @@ def beaten(
         # the most that a single score can vary
         spread = np.sqrt((((lead - mean[..., None]) ** 2).sum(-1) + 0.25) / n)
         error = spread * np.sqrt(max(0.0, 1 / n - 1 / whole))
-        behind &= mean + BOUND * error <= INDIFFERENT * spread / np.sqrt(whole)
+        behind &= mean + rule.bound * error <= rule.indifferent * spread / np.sqrt(whole)
         means += values.mean(1)
     for value in certain:
         behind &= value[:, None] <= value[None]
@@ -95,9 +116,10 @@ def survivors(
     wholes: Sequence[int],
     keep: int,
     certain: Sequence[np.ndarray] = (),
+    rule: Rule = RANKING,
 ) -> np.ndarray:
     """bool ``[c]``: who is beaten by fewer than ``keep`` others; arguments as of `beaten`."""
-    return beaten(scores, wholes, certain).sum(1) < keep
+    return beaten(scores, wholes, certain, rule).sum(1) < keep
 
 
 def told(means: np.ndarray, alive: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from studio.evolve.executors import Asked
 from studio.evolve.heats import Heat, Lane, answered, grown
+from studio.evolve.racing import CHOICE
 from studio.evolve.session import Session
 from studio.recipe import Stage
 from studio.runs.front import front
@@ -58,6 +59,7 @@ def _raced(
         label="selection",
         seed=(stage.seed,),
         keep=1 if len(stage.objectives) == 1 else len(finalists),
+        rule=CHOICE,
         measure=lambda jobs: session.measure(
             jobs, lambda job, found: [grown(session, evaluation) for evaluation in found]
         ),

@@ -18,7 +18,7 @@ from studio.evolve.enough import Enough
 from studio.evolve.executors import Job
 from studio.evolve.heats import Heat
 from studio.evolve.optimizers import Optimizer
-from studio.evolve.racing import LEADERS, told
+from studio.evolve.racing import LEADERS, RANKING, told
 from studio.evolve.scoring import Scoring
 from studio.evolve.session import Session, check_same
 from studio.merge.space import Space
@@ -145,6 +145,7 @@ class Search:
             label="dev",
             seed=(self.stage.seed, generation),
             keep=max(1, self.population // LEADERS) if self.stage.optimizer != "random" else 1,
+            rule=RANKING,
             measure=self.scoring.until_enough,
         )
         if not (yield from heat.run()):

@@ -144,7 +144,10 @@ class Session:
         apiece = dict(seen)
         if search.racing:
             apiece = {name: racing.expected(n) for name, n in seen.items()}
-            again = {name: racing.expected(len(goal.dev)) for name, goal in self.goals.items()}
+            again = {
+                name: racing.expected(len(goal.dev), racing.CHOICE)
+                for name, goal in self.goals.items()
+            }
         searched = sum(
             self.recipe.budget.candidates * apiece.get(name, 0)
             + search.finalists * again.get(name, 0)

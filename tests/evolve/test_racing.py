@@ -105,6 +105,26 @@ def test_twins_stop_when_no_number_of_examples_would_tell_them_apart():
     assert racing.beaten(twins, [100])[1, 0] and not racing.beaten(twins, [100])[0, 1]
 
 
+def test_a_choice_is_made_later_than_a_ranking():
+    """Planted skills that are hardly apart: who is reported is nearer the best than who leads."""
+    random = np.random.default_rng(2)
+    chosen, asked = {racing.RANKING: [], racing.CHOICE: []}, {}
+    for number in range(60):
+        skill = np.linspace(0.6, 0.74, 6)[random.permutation(6), None]
+        scores = (random.random((6, 500)) < skill).astype(float)
+        for rule, found in chosen.items():
+            alive, places = np.ones(6, bool), []
+            for block in racing.blocks(500, (0, number)):
+                places += block
+                asked[rule] = asked.get(rule, 0) + alive.sum() * len(block)
+                shown = [scores[alive][:, places]]
+                alive[alive] = racing.survivors(shown, [500], 1, rule=rule)
+            best = max(np.flatnonzero(alive), key=lambda who: scores[who].mean())
+            found.append(scores.mean(1).max() - scores[best].mean())
+    assert np.mean(chosen[racing.CHOICE]) < 0.5 * np.mean(chosen[racing.RANKING])
+    assert asked[racing.RANKING] < asked[racing.CHOICE] < 60 * 6 * 300
+
+
 def test_of_several_objectives_one_is_beaten_that_leads_in_none():
     good, bad = np.ones(16), np.zeros(16)
     first, second = np.array([good, bad, bad]), np.array([bad, good, bad])
