@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from contextlib import closing
 from dataclasses import replace
@@ -127,29 +126,18 @@ def test_a_worker_that_hangs_is_replaced(recipe, whole, store, crews):
     assert not alive(hung) and trajectory(store, run) == trajectory(*whole)
 
 
-def test_a_job_that_kills_three_workers_stops_the_run_with_a_sentence(recipe, store, crews):
-    run = api.create(recipe, store)
+def test_a_job_that_kills_three_workers_stops_the_run_with_a_sentence(recipe, store, monkeypatch):
+    run, give = api.create(recipe, store), devices.Process.give
 
-    def assassin():
-        killed: set[int] = set()
-        while len(killed) < 12 and not done.is_set():
-            for process in [p for crew in crews for p in list(crew._crew.values())]:
-                order = process.order
-                if order and order.jobs and order.jobs[0].subject == "candidate:2":
-                    killed.add(process.pid)
-                    os.kill(process.pid, signal.SIGKILL)
-            time.sleep(0.005)
+    def give_poison(self, order):
+        give(self, order)
+        if order.jobs and order.jobs[0].subject == "candidate:2":
+            os.kill(self.pid, signal.SIGKILL)
 
-    done = threading.Event()
-    thread = threading.Thread(target=assassin)
-    thread.start()
-    try:
-        with pytest.raises(StudioError, match="Scoring candidate:2 ended 3 workers .*signal 9"):
-            for _ in drive(store, run, Place("devices")):
-                pass
-    finally:
-        done.set()
-        thread.join()
+    monkeypatch.setattr(devices.Process, "give", give_poison)
+    with pytest.raises(StudioError, match="Scoring candidate:2 ended 3 workers .*signal 9"):
+        for _ in drive(store, run, Place("devices")):
+            pass
     assert store.run(run).status == "failed" and "candidate:2" in store.run(run).message
     before = recorded(store, run)
     api.resume(run, store)
