@@ -98,32 +98,42 @@ def test_told_as_they_come_all_are_scored_once(tiny_recipe, store, crews):
 # ── losses ────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_killed_workers_are_replaced_and_nothing_is_counted_twice(recipe, whole, store, crews):
-    run = api.create(recipe, store)
-    killed, due = set(), [4, 9, 10, 20]
-    for number, _ in enumerate(drive(store, run)):
-        busy = [p.pid for p in crews[0]._crew.values() if p.order]  # none where a generation ends
-        if busy and due and number >= due[0]:
-            os.kill(busy[0], signal.SIGKILL)
-            killed.add(busy[0])
-            due.pop(0)
-    assert len(killed) == 4 and store.run(run).status == "finished"
+def test_killed_workers_are_replaced_and_nothing_is_counted_twice(
+    recipe, whole, store, monkeypatch
+):
+    run, give = api.create(recipe, store), devices.Process.give
+    due, killed = [f"candidate:{number}" for number in (0, 3, 4, 6)], []
+
+    def give_poison(self, order):
+        give(self, order)
+        if order.jobs and order.jobs[0].subject in due:
+            due.remove(order.jobs[0].subject)
+            os.kill(self.pid, signal.SIGKILL)
+            killed.append(self.pid)
+
+    monkeypatch.setattr(devices.Process, "give", give_poison)
+    for _ in drive(store, run):
+        pass
+    assert len(set(killed)) == 4 and store.run(run).status == "finished"
     assert everything(store, run) == everything(*whole)
     assert set(recorded(store, run)) == set(recorded(*whole))
 
 
-def test_a_worker_that_hangs_is_replaced(recipe, whole, store, crews):
-    run = api.create(recipe, store)
-    hung = None
-    for number, _ in enumerate(drive(store, run)):
-        busy = [p.pid for p in crews[0]._crew.values() if p.order and p.proven]
-        if number >= 6 and busy and hung is None:
-            hung = busy[0]
-            os.kill(hung, signal.SIGSTOP)
+def test_a_worker_that_hangs_is_replaced(recipe, whole, store, crews, monkeypatch):
+    run, give, hung = api.create(recipe, store), devices.Process.give, []
+
+    def give_and_stop(self, order):
+        give(self, order)
+        if self.proven and not hung:
+            hung.append(self.pid)
+            os.kill(self.pid, signal.SIGSTOP)
             crews[0].place = replace(TWO, timeout=5)
-        elif hung and not alive(hung):
+
+    monkeypatch.setattr(devices.Process, "give", give_and_stop)
+    for _ in drive(store, run):
+        if hung and not alive(hung[0]):
             crews[0].place = TWO
-    assert not alive(hung) and trajectory(store, run) == trajectory(*whole)
+    assert not alive(*hung) and trajectory(store, run) == trajectory(*whole)
 
 
 def test_a_job_that_kills_three_workers_stops_the_run_with_a_sentence(recipe, store, monkeypatch):
